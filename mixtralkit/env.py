@@ -1,0 +1,86 @@
+"""The only place that reads the environment. Each group of variables is read once, into a frozen dataclass."""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from mixtralkit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class LaunchEnv:
+    """What torchrun says about this process; the defaults describe a process of its own.
+
+    Numbers, addresses and sizes are torchrun's own: `world_size` = nnodes x nproc_per_node.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+    node_rank: int = 0
+    master_addr: str | None = None
+    master_port: int | None = None
+    under_torchrun: bool = False
+
+
+@cache
+def launch_env() -> LaunchEnv:
+    """Read RANK, WORLD_SIZE, LOCAL_RANK, ... as torchrun (or Slurm wrapped by the user) sets them.
+
+    Raises `UsageError` naming the variable when one is not a number or they contradict each other.
+    """
+    if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
+        return LaunchEnv()
+    rank, world_size = _integer("RANK", 0), _integer("WORLD_SIZE", 1)
+    if not 0 <= rank < world_size:
+        raise UsageError(f"RANK={rank} is not below WORLD_SIZE={world_size}; start the program with torchrun, which sets both")
+    local_world_size = _integer("LOCAL_WORLD_SIZE", world_size)
+    return LaunchEnv(
+        rank=rank,
+        world_size=world_size,
+        local_rank=_integer("LOCAL_RANK", rank % local_world_size),
+        local_world_size=local_world_size,
+        node_rank=_integer("GROUP_RANK", rank // local_world_size),
+        master_addr=os.environ.get("MASTER_ADDR"),
+        master_port=_integer("MASTER_PORT", 29500),
+        under_torchrun="TORCHELASTIC_RUN_ID" in os.environ,
+    )
+
+
+def requested_threads() -> int | None:
+    """The user's own OMP_NUM_THREADS, or None.
+
+    torchrun sets OMP_NUM_THREADS=1 for its children when the user did not set it. The parent's initial
+    environment, which Linux keeps in /proc, tells the two apart.
+    """
+    value = os.environ.get("OMP_NUM_THREADS")
+    if value is None:
+        return None
+    if launch_env().under_torchrun and value == "1" and not _parent_was_given("OMP_NUM_THREADS"):
+        return None
+    return _integer("OMP_NUM_THREADS", 1)
+
+
+def fastermoe_variables() -> tuple[str, ...]:
+    """The names of the FMOE_* variables that are set, sorted."""
+    return tuple(sorted(name for name in os.environ if name.startswith("FMOE_")))
+
+
+def _parent_was_given(name: str) -> bool:
+    try:
+        initial = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:
+        return False
+    return any(entry.startswith(f"{name}=".encode()) for entry in initial.split(b"\0"))
+
+
+def _integer(name: str, default: int) -> int:
+    value = os.environ.get(name)
+    if value is None or value == "":
+        return default
+    try:
+        return int(value)
+    except ValueError as error:
+        raise UsageError(f"the environment variable {name} is {value!r}; a whole number is needed") from error

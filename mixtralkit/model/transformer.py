@@ -1,0 +1,90 @@
+"""The Mixtral decoder. Module names are those of Mistral's checkpoints."""
+
+import torch
+from torch import nn
+
+from mixtralkit.config import ModelConfig
+from mixtralkit.model.attention import Attention
+from mixtralkit.model.batch import Batch, make_batch
+from mixtralkit.model.kv_cache import KVCache
+from mixtralkit.model.linear_layer import Linear
+from mixtralkit.model.moe_ffn import MoeFfn
+from mixtralkit.model.norm import RMSNorm
+from mixtralkit.model.rope import rotations
+
+
+class Block(nn.Module):
+    """Attention, then the mixture of experts, each behind a norm and added to its input."""
+
+    def __init__(self, layer: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.dim, config.norm_eps)
+        self.attention = Attention(
+            layer=layer,
+            dim=config.dim,
+            num_heads=config.num_heads,
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            sliding_window=config.sliding_window,
+        )
+        self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
+        self.feed_forward: nn.Module = MoeFfn(
+            dim=config.dim, hidden_dim=config.hidden_dim, num_experts=config.num_experts, top_k=config.top_k
+        )
+
+    def forward(
+        self,
+        x_TD: torch.Tensor,
+        batch: Batch,
+        rotations_T: tuple[torch.Tensor, torch.Tensor],
+        cache: KVCache | None,
+    ) -> torch.Tensor:
+        """`[T, D] -> [T, D]`."""
+        x_TD = x_TD + self.attention(self.attention_norm(x_TD), batch, rotations_T, cache)
+        ffn_TD: torch.Tensor = self.feed_forward(self.ffn_norm(x_TD))
+        return x_TD + ffn_TD
+
+
+class Transformer(nn.Module):
+    """A Mixtral whose weights are uninitialised; checkpoint/loader.py fills them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
+        self.layers = nn.ModuleList(Block(layer, config) for layer in range(config.num_layers))
+        self.norm = RMSNorm(config.dim, config.norm_eps)
+        self.output = Linear(config.dim, config.vocab_size)
+
+    def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
+        """Logits after every token of `tokens_BT` (int64), float32 `[B, T, V]`; no cache."""
+        requests, tokens = tokens_BT.shape
+        batch = make_batch(tokens_BT.tolist(), [0] * requests, range(requests), tokens_BT.device)
+        return self.output(self.hidden(batch, None)).float().view(requests, tokens, -1)
+
+    def next_token_logits(self, batch: Batch, cache: KVCache) -> torch.Tensor:
+        """Logits after the last token of each of the batch's segments, float32 `[B, V]`; the cache is extended."""
+        hidden_TD = self.hidden(batch, cache)
+        return self.output(hidden_TD[batch.last_rows]).float()
+
+    def hidden(self, batch: Batch, cache: KVCache | None) -> torch.Tensor:
+        """The normed activations before the output matrix, `[T, D]`."""
+        x_TD: torch.Tensor = self.tok_embeddings(batch.tokens_T)
+        rotations_T = rotations(batch.positions_T, self.config.head_dim, self.config.rope_theta)
+        for block in self.layers:
+            x_TD = block(x_TD, batch, rotations_T, cache)
+        normed: torch.Tensor = self.norm(x_TD)
+        return normed
+
+    def new_cache(self, num_slots: int, context: int) -> KVCache:
+        """An empty cache of this model's shape, dtype and device."""
+        weight = self.tok_embeddings.weight
+        return KVCache(
+            num_layers=self.config.num_layers,
+            num_slots=num_slots,
+            context=context,
+            num_kv_heads=self.config.num_kv_heads,
+            head_dim=self.config.head_dim,
+            dtype=weight.dtype,
+            device=weight.device,
+        )

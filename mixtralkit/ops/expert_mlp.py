@@ -1,0 +1,28 @@
+"""The SwiGLU MLPs of several experts over rows that are sorted by expert."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from mixtralkit.ops.linear import linear
+
+
+def swiglu(x_RD: torch.Tensor, w1_FD: torch.Tensor, w2_DF: torch.Tensor, w3_FD: torch.Tensor) -> torch.Tensor:
+    """One expert: `(silu(x w1.T) * (x w3.T)) w2.T` (arXiv:2002.05202), in the dtype of `x_RD`. Differentiable."""
+    return linear(F.silu(linear(x_RD, w1_FD)) * linear(x_RD, w3_FD), w2_DF)
+
+
+def expert_mlp(
+    rows_RD: torch.Tensor,
+    counts_e: Sequence[int],
+    w1_eFD: Sequence[torch.Tensor],
+    w2_eDF: Sequence[torch.Tensor],
+    w3_eFD: Sequence[torch.Tensor],
+) -> torch.Tensor:
+    """Apply expert i to its `counts_e[i]` consecutive rows; the weights are one matrix an expert, so that they can
+    lie anywhere (in a mapped file, say). Returns `[R, D]` in the same order. Differentiable."""
+    if sum(counts_e) != rows_RD.shape[0]:
+        raise ValueError(f"the counts {list(counts_e)} add up to {sum(counts_e)}, not to the {rows_RD.shape[0]} rows given")
+    parts = rows_RD.split(list(counts_e))
+    return torch.cat([swiglu(x, w1, w2, w3) for x, w1, w2, w3 in zip(parts, w1_eFD, w2_eDF, w3_eFD, strict=True)])
