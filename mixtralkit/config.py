@@ -44,7 +44,8 @@ class ModelConfig:
                 raise ConfigError(f"{name} is {value}; it must be greater than 0")
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(
-                f"{self.num_heads} heads cannot share {self.num_kv_heads} KV heads; the number of heads must be a multiple"
+                f"{self.num_heads} heads cannot share {self.num_kv_heads} KV heads; "
+                "the number of heads must be a multiple"
             )
         if self.top_k > self.num_experts:
             raise ConfigError(f"top_k is {self.top_k} but there are only {self.num_experts} experts")
@@ -93,7 +94,9 @@ def from_config_json(config: Mapping[str, Any]) -> ModelConfig:
     """Read Hugging Face's config.json, as transformers 4 or 5 writes it."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise ConfigError(f"rope type {rope.get('rope_type', rope.get('type'))!r} is not supported; Mixtral uses the default one")
+        raise ConfigError(
+            f"rope type {rope.get('rope_type', rope.get('type'))!r} is not supported; Mixtral uses the default one"
+        )
     dim, num_heads = _required(config, "hidden_size"), _required(config, "num_attention_heads")
     theta_source = rope if "rope_theta" in rope else config
     return ModelConfig(

@@ -35,7 +35,9 @@ def launch_env() -> LaunchEnv:
         return LaunchEnv()
     rank, world_size = _integer("RANK", 0), _integer("WORLD_SIZE", 1)
     if not 0 <= rank < world_size:
-        raise UsageError(f"RANK={rank} is not below WORLD_SIZE={world_size}; start the program with torchrun, which sets both")
+        raise UsageError(
+            f"RANK={rank} is not below WORLD_SIZE={world_size}; start the program with torchrun, which sets both"
+        )
     local_world_size = _integer("LOCAL_WORLD_SIZE", world_size)
     return LaunchEnv(
         rank=rank,

@@ -1,0 +1,1 @@
+"""Checkpoints: their forms, names, reading, loading, merging and checking."""

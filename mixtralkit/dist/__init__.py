@@ -1,0 +1,1 @@
+"""Ranks: starting the group, who is where, what they exchange. Knows no model."""

@@ -1,0 +1,1 @@
+"""Generation: requests, which of them run in the next step, and the step itself."""

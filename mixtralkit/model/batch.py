@@ -37,11 +37,11 @@ class Batch:
         return ends
 
 
-def make_batch(tokens: Sequence[Sequence[int]], starts: Sequence[int], slots: Sequence[int], device: torch.device) -> Batch:
+def make_batch(
+    tokens: Sequence[Sequence[int]], starts: Sequence[int], slots: Sequence[int], device: torch.device
+) -> Batch:
     """A batch of `tokens[i]`, the first of which is at position `starts[i]` of the request cached in `slots[i]`."""
-    segments = tuple(
-        Segment(slot, start, len(ids)) for ids, start, slot in zip(tokens, starts, slots, strict=True)
-    )
+    segments = tuple(Segment(slot, start, len(ids)) for ids, start, slot in zip(tokens, starts, slots, strict=True))
     positions = [position for s in segments for position in range(s.start, s.start + s.length)]
     return Batch(
         tokens_T=torch.tensor([token for ids in tokens for token in ids], dtype=torch.int64, device=device),

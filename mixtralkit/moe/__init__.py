@@ -1,0 +1,1 @@
+"""The expert-parallel layer: gate, dispatch, experts, combine."""

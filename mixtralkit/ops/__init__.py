@@ -1,0 +1,1 @@
+"""The operations that kernels may replace: one file an op, with its plain torch reference."""

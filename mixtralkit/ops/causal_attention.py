@@ -10,7 +10,8 @@ def attention(
     """Attend from the last T of S positions to all of them, causally; returns `[T, H, d]`.
 
     H is a multiple of G: each KV head serves H/G heads in order. With a `sliding_window` of w a token sees itself and
-    the w - 1 before it. Scores are scaled by d ** -0.5; sums are at least in float32 inside torch's kernel. Differentiable.
+    the w - 1 before it. Scores are scaled by d ** -0.5; sums are at least in float32 inside torch's kernel.
+    Differentiable.
     """
     tokens, heads, head_dim = q_THd.shape
     kv_heads, positions = k_GSd.shape[:2]

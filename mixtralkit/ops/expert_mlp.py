@@ -21,8 +21,11 @@ def expert_mlp(
     w3_eFD: Sequence[torch.Tensor],
 ) -> torch.Tensor:
     """Apply expert i to its `counts_e[i]` consecutive rows; the weights are one matrix an expert, so that they can
-    lie anywhere (in a mapped file, say). Returns `[R, D]` in the same order. Differentiable."""
+    lie anywhere (in a mapped file, say). Returns `[R, D]` in the same order. Differentiable.
+    """
     if sum(counts_e) != rows_RD.shape[0]:
-        raise ValueError(f"the counts {list(counts_e)} add up to {sum(counts_e)}, not to the {rows_RD.shape[0]} rows given")
+        raise ValueError(
+            f"the counts {list(counts_e)} add up to {sum(counts_e)}, not to the {rows_RD.shape[0]} rows given"
+        )
     parts = rows_RD.split(list(counts_e))
     return torch.cat([swiglu(x, w1, w2, w3) for x, w1, w2, w3 in zip(parts, w1_eFD, w2_eDF, w3_eFD, strict=True)])

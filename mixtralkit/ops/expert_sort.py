@@ -6,8 +6,8 @@ import torch
 def expert_sort(expert_ids_TK: torch.Tensor, order_E: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Sort the T*K rows by the place of their expert in `order_E`, a permutation of all expert ids.
 
-    Returns `rows_N` (int64: which flat (token, k) pair stands at each place; equal experts keep the order of the tokens)
-    and `counts_E` (int64: rows of each expert, in the order of `order_E`).
+    Returns `rows_N` (int64: which flat (token, k) pair stands at each place; equal experts keep the order of the
+    tokens) and `counts_E` (int64: rows of each expert, in the order of `order_E`).
     """
     num_experts = order_E.numel()
     place_E = torch.empty_like(order_E)

@@ -7,7 +7,8 @@ def topk_gate(logits_TE: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.
     """The `top_k` experts of each token and their weights: softmax over the chosen logits, in float32.
 
     Returns `expert_ids_TK` (int64, best first) and `weights_TK` (float32, each row sums to 1). The same function as
-    softmax over all experts, top-k, renormalise (Mixtral, arXiv:2401.04088, section 2.1). Differentiable in the weights.
+    softmax over all experts, top-k, renormalise (Mixtral, arXiv:2401.04088, section 2.1). Differentiable in the
+    weights.
     """
     chosen_TK, expert_ids_TK = torch.topk(logits_TE.float(), top_k, dim=-1)
     return expert_ids_TK, torch.softmax(chosen_TK, dim=-1)

@@ -1,0 +1,1 @@
+"""The ways of moving rows to their experts and back, behind the contract of base.py."""

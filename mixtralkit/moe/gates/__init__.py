@@ -1,0 +1,1 @@
+"""The modules that choose the experts of a token."""

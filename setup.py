@@ -1,0 +1,39 @@
+"""Builds and installs mixtralkit. There is no compiled extension yet, so no compiler is needed."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def read_version() -> str:
+    """`__version__` of mixtralkit/__init__.py, read without importing it: its dependencies may not be there yet."""
+    text = (HERE / "mixtralkit" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if match is None:
+        raise RuntimeError('mixtralkit/__init__.py has no line __version__ = "..."')
+    return match[1]
+
+
+def read_requirements() -> list[str]:
+    """The lines of requirements.txt that are not comments."""
+    lines = (HERE / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+setup(
+    name="mixtralkit",
+    version=read_version(),
+    description="Runs Mixtral checkpoints with their experts spread over the ranks that torchrun starts",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(include=["mixtralkit", "mixtralkit.*"]),
+    package_data={"mixtralkit": ["py.typed"]},
+    install_requires=read_requirements(),
+    entry_points={"console_scripts": ["mixtralkit = mixtralkit.cli.main:main"]},
+)
