@@ -1,6 +1,24 @@
-"""Rows out of tokens and tokens out of rows: the two ends of a dispatch."""
+"""Rows out of tokens, and tokens out of rows: the two ends of a dispatch.
+
+A row is one (token, k) pair; its flat number is token * K + k.
+"""
 
 import torch
+
+
+def take_rows(x_TD: torch.Tensor, pairs_N: torch.Tensor, top_k: int) -> torch.Tensor:
+    """The token of each of the flat pairs: `[N, D]`. Differentiable."""
+    return x_TD.index_select(0, pairs_N // top_k)
+
+
+def sum_rows(rows_ND: torch.Tensor, pairs_N: torch.Tensor, weights_TK: torch.Tensor) -> torch.Tensor:
+    """Undo `take_rows`: bring the results into the order of their pairs and add each token's, weighted.
+
+    Returns `[T, D]` in the dtype of the rows. Differentiable in the rows and the weights.
+    """
+    tokens, top_k = weights_TK.shape
+    rows_TKD = torch.empty_like(rows_ND).index_copy(0, pairs_N, rows_ND).view(tokens, top_k, -1)
+    return weighted_sum(rows_TKD, weights_TK).to(rows_ND.dtype)
 
 
 def weighted_sum(rows_TKD: torch.Tensor, weights_TK: torch.Tensor) -> torch.Tensor:

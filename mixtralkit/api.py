@@ -1,0 +1,54 @@
+"""From Python, without torchrun: load a checkpoint, look at its logits, generate."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mixtralkit.checkpoint.loader import load_model
+from mixtralkit.dist.collectives import Collectives
+from mixtralkit.engine.engine import Engine
+from mixtralkit.engine.request import Completion, Request, SamplingParams
+from mixtralkit.model.transformer import Transformer
+from mixtralkit.tokenizer import Tokenizer
+
+
+def load(
+    folder: str | Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+) -> tuple[Transformer, Tokenizer]:
+    """Load a checkpoint folder, in any of the forms of docs/checkpoints.md, with the tokenizer.model in it.
+
+    `dtype` None keeps the file's. `model(tokens_BT)` gives float32 logits `[B, T, V]`.
+    """
+    folder = Path(folder)
+    model = load_model(folder, dtype=dtype, device=torch.device(device))
+    return model, Tokenizer(folder / "tokenizer.model")
+
+
+def generate(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    prompts: str | Sequence[str],
+    *,
+    max_tokens: int = 128,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    seed: int = 0,
+    stop: Sequence[str] = (),
+    batch_size: int = 8,
+) -> list[Completion]:
+    """One completion a prompt, in order; prompt i draws with the seed `seed` + i.
+
+    Raises `RequestError` when a value is out of range or a prompt does not fit the model.
+    """
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    requests = [
+        Request(
+            tuple(tokenizer.encode(prompt)),
+            SamplingParams(max_tokens, temperature, top_p, top_k, seed + number, tuple(stop)),
+        )
+        for number, prompt in enumerate(prompts)
+    ]
+    control = Collectives(None, torch.device("cpu"))
+    return Engine(model=model, tokenizer=tokenizer, control=control, batch_size=batch_size).generate(requests)

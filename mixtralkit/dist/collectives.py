@@ -1,0 +1,136 @@
+"""The exchanges between the ranks of a group, over torch.distributed.
+
+A group of one rank needs no process group: every exchange then gives back what was put in. The time-out is the
+process group's own. `bytes_sent` counts what leaves this rank, for the report.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+
+
+class Collectives:
+    """The collective operations of one process group; all ranks call the same ones in the same order."""
+
+    def __init__(self, process_group: dist.ProcessGroup | None, device: torch.device) -> None:
+        self._group = process_group
+        self.device = device
+        self.rank = 0 if process_group is None else process_group.rank()
+        self.size = 1 if process_group is None else process_group.size()
+        self.bytes_sent = 0
+
+    def all_gather(self, x: torch.Tensor) -> torch.Tensor:
+        """Every rank's `x`, stacked in the order of the ranks: `[W, *x.shape]`. The shapes must be equal."""
+        if self._group is None:
+            return x[None]
+        gathered = x.new_empty(self.size, *x.shape)
+        self.bytes_sent += (self.size - 1) * x.nbytes
+        dist.all_gather_into_tensor(_bytes(gathered.flatten()), _bytes(x.flatten()), group=self._group)
+        return gathered
+
+    def all_to_all(self, rows_ND: torch.Tensor, send_counts: Sequence[int], receive_counts: Sequence[int]) -> torch.Tensor:
+        """Send `send_counts[r]` consecutive rows to each rank r; returns what came, in the order of the ranks.
+
+        The caller must know that `receive_counts` are what the others send: gloo aborts the process otherwise.
+        """
+        if self._group is None:
+            return rows_ND
+        received = rows_ND.new_empty(sum(receive_counts), *rows_ND.shape[1:])
+        row_bytes = rows_ND[:1].nbytes if rows_ND.shape[0] else 0
+        self.bytes_sent += (rows_ND.shape[0] - send_counts[self.rank]) * row_bytes
+        dist.all_to_all_single(
+            _bytes(received), _bytes(rows_ND), list(receive_counts), list(send_counts), group=self._group
+        )
+        return received
+
+    def reduce_scatter(self, x_WTD: torch.Tensor) -> torch.Tensor:
+        """The sum over the ranks of their `x_WTD[own rank]`."""
+        if self._group is None:
+            return x_WTD[0]
+        total = torch.empty_like(x_WTD[0])
+        self.bytes_sent += (self.size - 1) * total.nbytes
+        dist.reduce_scatter_tensor(total, x_WTD.contiguous(), group=self._group)
+        return total
+
+    def broadcast_json(self, value: Any) -> Any:
+        """Rank 0's `value`, which must be JSON; the other ranks' is not looked at."""
+        if self._group is None:
+            return value
+        data = json.dumps(value).encode() if self.rank == 0 else b""
+        size = torch.tensor([len(data)], dtype=torch.int64, device=self.device)
+        dist.broadcast(size, group=self._group, group_src=0)
+        content = torch.empty(int(size), dtype=torch.uint8, device=self.device)
+        if self.rank == 0:
+            content.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+            self.bytes_sent += (self.size - 1) * len(data)
+        dist.broadcast(content, group=self._group, group_src=0)
+        return json.loads(content.cpu().numpy().tobytes())
+
+    def all_gather_json(self, value: Any) -> list[Any]:
+        """Every rank's JSON `value`, in the order of the ranks."""
+        data = json.dumps(value).encode()
+        sizes = self.all_gather(torch.tensor([len(data)], dtype=torch.int64, device=self.device)).flatten().tolist()
+        padded = torch.zeros(max(sizes), dtype=torch.uint8, device=self.device)
+        padded[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        contents = self.all_gather(padded)
+        return [json.loads(content[:size].cpu().numpy().tobytes()) for content, size in zip(contents, sizes, strict=True)]
+
+
+def exchange_rows(
+    collectives: Collectives, rows_ND: torch.Tensor, send_counts: Sequence[int], receive_counts: Sequence[int]
+) -> torch.Tensor:
+    """`Collectives.all_to_all` with a gradient, which travels the other way."""
+    return cast(torch.Tensor, _ExchangeRows.apply(rows_ND, collectives, send_counts, receive_counts))
+
+
+def gather_rows(collectives: Collectives, x_TD: torch.Tensor) -> torch.Tensor:
+    """`Collectives.all_gather` with a gradient: each rank gets the sum of the gradients of its part."""
+    return cast(torch.Tensor, _GatherRows.apply(x_TD, collectives))
+
+
+def scatter_sum(collectives: Collectives, x_WTD: torch.Tensor) -> torch.Tensor:
+    """`Collectives.reduce_scatter` with a gradient: all ranks get every part's."""
+    return cast(torch.Tensor, _ScatterSum.apply(x_WTD, collectives))
+
+
+class _ExchangeRows(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, rows: torch.Tensor, collectives: Collectives, send: Sequence[int], receive: Sequence[int]
+    ) -> torch.Tensor:
+        ctx.collectives, ctx.send, ctx.receive = collectives, send, receive
+        return collectives.all_to_all(rows.contiguous(), send, receive)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        return ctx.collectives.all_to_all(grad.contiguous(), ctx.receive, ctx.send), None, None, None
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, collectives: Collectives) -> torch.Tensor:  # type: ignore[override]
+        ctx.collectives = collectives
+        return collectives.all_gather(x.contiguous())
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        return ctx.collectives.reduce_scatter(grad), None
+
+
+class _ScatterSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, collectives: Collectives) -> torch.Tensor:  # type: ignore[override]
+        ctx.collectives = collectives
+        return collectives.reduce_scatter(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        return ctx.collectives.all_gather(grad.contiguous()), None
+
+
+def _bytes(x: torch.Tensor) -> torch.Tensor:
+    """The same memory as uint8, so that the wire need not know the dtype; all dimensions but the last are kept."""
+    return x.contiguous().view(torch.uint8)

@@ -1,0 +1,70 @@
+"""The steps by which a list of requests becomes a list of completions."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from mixtralkit.dist.collectives import Collectives
+from mixtralkit.engine.lockstep import share_tokens
+from mixtralkit.engine.request import Completion, Request
+from mixtralkit.engine.response import Response
+from mixtralkit.engine.runner import Runner
+from mixtralkit.engine.scheduler import Scheduler, Step
+from mixtralkit.engine.stats import GenerationStats
+
+OnText = Callable[[int, str], None]
+
+
+class Generation:
+    """Every rank holds one, with the same requests, scheduler and responses; the runner holds what differs."""
+
+    def __init__(
+        self,
+        *,
+        requests: Sequence[Request],
+        responses: Sequence[Response],
+        scheduler: Scheduler,
+        runner: Runner,
+        control: Collectives,
+        stats: GenerationStats,
+        on_text: OnText | None,
+    ) -> None:
+        self._requests = requests
+        self._responses = responses
+        self._scheduler = scheduler
+        self._runner = runner
+        self._control = control
+        self._stats = stats
+        self._on_text = on_text
+        self._completions: dict[int, Completion] = {}
+
+    def completions(self) -> list[Completion]:
+        """The completions so far, in the order of the requests."""
+        return [self._completions[number] for number in sorted(self._completions)]
+
+    def advance(self, step: Step) -> None:
+        """Run one step on all ranks, and take in the tokens it gave."""
+        started = time.perf_counter()
+        mine = step.work[self._control.rank]
+        if step.prefill:
+            for number in mine:
+                self._runner.admit(number, self._requests[number], self._scheduler.place(number).slot)
+        tokens = share_tokens(self._control, step, self._runner.run(mine, self._requests))
+        fed = sum(len(self._requests[number].prompt_tokens) for number in tokens) if step.prefill else len(tokens)
+        self._stats.record(prefill=step.prefill, tokens=fed, seconds=time.perf_counter() - started)
+        for number, token in tokens.items():
+            self._extend(number, token)
+
+    def _extend(self, number: int, token: int) -> None:
+        response = self._responses[number]
+        text = response.push(token)
+        if text and self._on_text is not None and self._control.rank == 0:
+            self._on_text(number, text)
+        if response.finish_reason:
+            self._retire(number)
+
+    def _retire(self, number: int) -> None:
+        place = self._scheduler.place(number)
+        self._completions[number] = self._responses[number].completion(place.rank)
+        self._scheduler.finish(number)
+        if place.rank == self._control.rank:
+            self._runner.release(number)

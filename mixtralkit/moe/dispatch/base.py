@@ -1,0 +1,41 @@
+"""What every way of moving tokens to their experts promises."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from mixtralkit.moe.routing import Routing
+
+
+@dataclass(frozen=True)
+class Handle:
+    """State of one dispatch, handed back to `combine`; each dispatch has its own kind."""
+
+    routing: Routing
+
+
+class Dispatch(ABC):
+    """Moves rows, the (token, chosen expert) pairs, to the ranks that hold the experts, and their results back.
+
+    Nothing of a call is kept on the object: several may be in flight. All ranks of the group make the same calls in
+    the same order. Both directions are differentiable.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def dispatch(self, x_TD: torch.Tensor, routing: Routing) -> tuple[torch.Tensor, list[int], Handle]:
+        """Send this rank's tokens off.
+
+        Returns `rows_RD`, the rows that came for this rank's experts, sorted by local expert and within one by source
+        rank and then by token; the number of rows of each local expert; and the handle for `combine`.
+        """
+
+    @abstractmethod
+    def combine(self, rows_RD: torch.Tensor, handle: Handle) -> torch.Tensor:
+        """Send the results of `dispatch`'s rows back and add each token's K of them, weighted.
+
+        The sum is in float32 and does not depend on the layout of the ranks; returns `[T, D]` in the dtype of the rows.
+        """

@@ -1,0 +1,39 @@
+"""The experts that this rank holds of one layer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, cast
+
+import torch
+from torch import nn
+
+from mixtralkit.ops.expert_mlp import expert_mlp
+
+
+class _Weight(Protocol):
+    weight: nn.Parameter
+
+
+class _Swiglu(Protocol):
+    w1: _Weight
+    w2: _Weight
+    w3: _Weight
+
+
+class Experts(nn.Module):
+    """SwiGLU experts, kept under their numbers in the whole model, so that parameter names are the checkpoint's."""
+
+    def __init__(self, experts: Mapping[int, nn.Module]) -> None:
+        super().__init__()
+        for expert_id, expert in experts.items():
+            self.add_module(str(expert_id), expert)
+
+    def forward(self, rows_RD: torch.Tensor, counts_e: Sequence[int]) -> torch.Tensor:
+        """Apply the i-th local expert to its `counts_e[i]` consecutive rows; same shape and order."""
+        experts = [cast(_Swiglu, expert) for expert in self.children()]
+        return expert_mlp(
+            rows_RD,
+            counts_e,
+            [expert.w1.weight for expert in experts],
+            [expert.w2.weight for expert in experts],
+            [expert.w3.weight for expert in experts],
+        )

@@ -1,0 +1,34 @@
+"""The expert-parallel mixture of experts."""
+
+from typing import cast
+
+import torch
+from torch import nn
+
+from mixtralkit.moe.dispatch.base import Dispatch
+from mixtralkit.moe.experts import Experts
+from mixtralkit.moe.load import ExpertLoad
+from mixtralkit.moe.routing import Routing
+
+
+class MoELayer(nn.Module):
+    """Gate, dispatch, experts, combine: this rank's tokens meet experts wherever they are.
+
+    All ranks must call it together, also those without tokens.
+    """
+
+    def __init__(self, *, layer: int, gate: nn.Module, experts: Experts, dispatch: Dispatch, load: ExpertLoad) -> None:
+        super().__init__()
+        self.layer = layer
+        self.gate = gate
+        self.experts = experts
+        self._dispatch = dispatch
+        self._load = load
+
+    def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
+        """`[T, D] -> [T, D]` for this rank's T tokens."""
+        routing = cast(Routing, self.gate(x_TD))
+        self._load.count(self.layer, routing.expert_ids_TK)
+        rows_RD, counts_e, handle = self._dispatch.dispatch(x_TD, routing)
+        rows_RD = self.experts(rows_RD, counts_e)
+        return self._dispatch.combine(rows_RD, handle)
