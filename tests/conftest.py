@@ -1,0 +1,32 @@
+"""What all tests share: nothing from outside, one thread, the same random numbers each time."""
+
+import os
+from collections.abc import Iterator
+
+# Before torch and transformers are imported: they read these once. Tests that start processes pass them on.
+os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+import pytest
+import torch
+from hypothesis import settings
+
+from mixtralkit.env import launch_env
+
+settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=50, database=None)
+settings.load_profile("deterministic")
+
+LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test starts as a process of its own that no launcher started, with the first random numbers."""
+    for name in os.environ:
+        if name in LAUNCH_VARIABLES or name.startswith(("TORCHELASTIC_", "FMOE_")):
+            monkeypatch.delenv(name)
+    launch_env.cache_clear()
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    launch_env.cache_clear()
