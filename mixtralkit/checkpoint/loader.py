@@ -1,0 +1,87 @@
+"""Makes a model of a checkpoint, reading only what this process needs of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mixtralkit.checkpoint.formats import detect
+from mixtralkit.checkpoint.weights import Weights
+from mixtralkit.errors import CheckpointError
+from mixtralkit.model.transformer import Transformer
+
+# Tensors that are small and through which everything flows: they are checked for NaN and infinity at every load.
+CHECKED = ("norm.weight", "gate.weight")
+
+
+@dataclass(frozen=True)
+class LoadProgress:
+    """How far loading is, counted in what this process loads; `name` is the tensor that was just loaded."""
+
+    name: str
+    tensors: int
+    total_tensors: int
+    nbytes: int
+    total_nbytes: int
+
+
+def load_model(
+    folder: Path | str,
+    *,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    spread: Callable[[Transformer], None] | None = None,
+    on_progress: Callable[[LoadProgress], None] | None = None,
+) -> Transformer:
+    """The model in `folder`, ready for inference (eval mode, no gradients), in `dtype` (None: the files' own).
+
+    `spread` is called with the still empty model and may take away the parts that other ranks hold; only what is left
+    is read. On the CPU and in the files' own dtype the parameters stay in mapped memory. Raises `CheckpointError` or
+    `ConfigError`.
+    """
+    weights = Weights(detect(folder))
+    with torch.device("meta"):
+        model = Transformer(weights.checkpoint.config)
+    if spread is not None:
+        spread(model)
+    fill(model, weights, dtype=dtype or weights.dtype, device=device, on_progress=on_progress)
+    return model.eval().requires_grad_(False)
+
+
+def fill(
+    model: nn.Module,
+    weights: Weights,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    on_progress: Callable[[LoadProgress], None] | None = None,
+) -> None:
+    """Replace each parameter of `model` by the checkpoint's tensor of that name, one after the other."""
+    names = [name for name, _ in model.named_parameters()]
+    done, total = 0, sum(weights.stored_nbytes(name) for name in names)
+    for count, name in enumerate(names, start=1):
+        tensor = weights.read(name, dtype, device)
+        _check_finite(name, tensor)
+        _assign(model, name, tensor)
+        done += weights.stored_nbytes(name)
+        if on_progress is not None:
+            on_progress(LoadProgress(name, count, len(names), done, total))
+
+
+def _assign(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    owner, _, leaf = name.rpartition(".")
+    module = model.get_submodule(owner)
+    wanted = module.get_parameter(leaf).shape
+    if wanted != tensor.shape:
+        raise AssertionError(f"the model's {name} is {list(wanted)}, the checkpoint's {list(tensor.shape)}")
+    setattr(module, leaf, nn.Parameter(tensor, requires_grad=False))
+
+
+def _check_finite(name: str, tensor: torch.Tensor) -> None:
+    if name.endswith(CHECKED) and not bool(tensor.isfinite().all()):
+        raise CheckpointError(
+            f"{name} holds NaN or infinity in {tensor.dtype}: the checkpoint is damaged, or its values need a wider "
+            "dtype; 'mixtralkit verify' finds all such tensors"
+        )

@@ -1,0 +1,103 @@
+"""A checkpoint's tensors under their canonical names, whatever the files call them; all names accounted for."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+import torch
+
+from mixtralkit.checkpoint.formats import Checkpoint
+from mixtralkit.checkpoint.names import DERIVED_SUFFIXES, Naming, Transform
+from mixtralkit.checkpoint.reader import CheckpointReader
+from mixtralkit.checkpoint.recipes import Recipe, expected, recipes, stored_shapes
+from mixtralkit.checkpoint.split_files import name_some
+from mixtralkit.checkpoint.tensor_info import TensorInfo
+from mixtralkit.config import ModelConfig
+from mixtralkit.errors import CheckpointError
+
+
+class Weights:
+    """Random access to a complete checkpoint.
+
+    Opening it reads the files' tables, no data, and raises `CheckpointError` listing the tensors that are missing, left
+    over or of another shape than the configuration says. `shapes` has every canonical name.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        config = checkpoint.config
+        self.checkpoint = checkpoint
+        self.shapes = expected(config)
+        self._reader = CheckpointReader(checkpoint.files)
+        stored = self._reader.tensors
+        self.naming = recognise(stored, config)
+        self._recipes = recipes(config, self.naming)
+        if checkpoint.tied_embeddings:
+            _tie_output(self._recipes, stored)
+        wanted = {recipe.stored for recipe in self._recipes.values()}
+        problems = name_problems(stored, stored_shapes(config, self.naming), wanted)
+        if problems:
+            raise CheckpointError(f"{checkpoint.folder} does not fit its own configuration: {'; '.join(problems)}")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that most bytes of the checkpoint have."""
+        nbytes: Counter[torch.dtype] = Counter()
+        for info in self._reader.tensors.values():
+            nbytes[info.dtype] += info.nbytes
+        return nbytes.most_common(1)[0][0]
+
+    def stored_nbytes(self, name: str) -> int:
+        """How many bytes of the files tensor `name` is read from."""
+        return torch.Size(self.shapes[name]).numel() * self._info(name).dtype.itemsize
+
+    def stays_mapped(self, name: str, dtype: torch.dtype, device: torch.device) -> bool:
+        """Whether neither layout nor dtype nor device asks for a copy of tensor `name`."""
+        as_it_is = self._recipes[name].transform is Transform.NONE and self._info(name).dtype == dtype
+        return as_it_is and device.type == "cpu"
+
+    def read(self, name: str, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """Tensor `name`, in the mapped file where it can stay there, else in memory of its own."""
+        recipe = self._recipes[name]
+        read = self._reader.view if self.stays_mapped(name, dtype, device) else self._reader.copy
+        return recipe.apply(read(recipe.stored, recipe.rows)).to(device=device, dtype=dtype)
+
+    def _info(self, name: str) -> TensorInfo:
+        return self._reader.tensors[self._recipes[name].stored]
+
+
+def recognise(names: Collection[str], config: ModelConfig) -> Naming:
+    """The naming whose names are most completely among `names`. Raises `CheckpointError` when there is none."""
+
+    def found(naming: Naming) -> float:
+        shapes = stored_shapes(config, naming)
+        return sum(name in names for name in shapes) / len(shapes)
+
+    best = max(Naming, key=found)
+    if not found(best):
+        raise CheckpointError(f"these are not the tensors of a Mixtral: {name_some(sorted(names), 5)}")
+    return best
+
+
+def name_problems(
+    stored: Mapping[str, TensorInfo], shapes: Mapping[str, tuple[int, ...]], wanted: Collection[str]
+) -> list[str]:
+    """What is wrong with the stored tensors, one phrase a kind of problem, in the files' names.
+
+    `shapes` has the names that belong to the naming, `wanted` those that are needed.
+    """
+    there = [name for name in shapes if name in stored]
+    kinds = {
+        "missing": [name for name in shapes if name in wanted and name not in stored],
+        "left over": sorted(n for n in stored if n not in wanted and not n.endswith(DERIVED_SUFFIXES)),
+        "of another shape": [
+            f"{name} is {list(stored[name].shape)}, not {list(shapes[name])}"
+            for name in there
+            if stored[name].shape != shapes[name]
+        ],
+        "not floating-point": [f"{n} ({stored[n].dtype})" for n in there if not stored[n].dtype.is_floating_point],
+    }
+    return [f"{len(names)} {kind}: {name_some(names)}" for kind, names in kinds.items() if names]
+
+
+def _tie_output(table: dict[str, Recipe], stored: Mapping[str, TensorInfo]) -> None:
+    if table["output.weight"].stored not in stored:
+        table["output.weight"] = table["tok_embeddings.weight"]
