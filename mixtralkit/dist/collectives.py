@@ -2,6 +2,8 @@
 
 A group of one rank needs no process group: every exchange then gives back what was put in. The time-out is the
 process group's own. `bytes_sent` counts what leaves this rank, for the report.
+
+The list forms of all-gather and reduce-scatter are used because their names are the same in every torch from 2.10.
 """
 
 import json
@@ -28,7 +30,7 @@ class Collectives:
             return x[None]
         gathered = x.new_empty(self.size, *x.shape)
         self.bytes_sent += (self.size - 1) * x.nbytes
-        dist.all_gather_into_tensor(_bytes(gathered.flatten()), _bytes(x.flatten()), group=self._group)
+        dist.all_gather(list(_bytes(gathered.flatten(1))), _bytes(x.flatten()), group=self._group)
         return gathered
 
     def all_to_all(self, rows_ND: torch.Tensor, send_counts: Sequence[int], receive_counts: Sequence[int]) -> torch.Tensor:
@@ -52,7 +54,7 @@ class Collectives:
             return x_WTD[0]
         total = torch.empty_like(x_WTD[0])
         self.bytes_sent += (self.size - 1) * total.nbytes
-        dist.reduce_scatter_tensor(total, x_WTD.contiguous(), group=self._group)
+        dist.reduce_scatter(total, list(x_WTD.contiguous()), group=self._group)
         return total
 
     def broadcast_json(self, value: Any) -> Any:

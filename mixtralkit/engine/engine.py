@@ -56,26 +56,25 @@ class Engine:
             request.check(self._model.config.vocab_size, self._model.config.context)
         if not requests:
             return []
-        scheduler = self._scheduler(requests)
-        generation = self._generation(requests, scheduler, on_text)
+        slots = min(self._batch_size, -(-len(requests) // self._control.size))
+        scheduler = Scheduler(
+            [len(request.prompt_tokens) for request in requests],
+            world_size=self._control.size,
+            slots_per_rank=slots,
+            prefill_tokens=PREFILL_TOKENS,
+        )
+        generation = self._generation(requests, scheduler, slots, on_text)
         while step := scheduler.next_step():
             phase = self.stats.prefill if step.prefill else self.stats.decode
             self._on_step(f"{'prefill' if step.prefill else 'decode'} step {phase.steps + 1}")
             generation.advance(step)
         return generation.completions()
 
-    def _scheduler(self, requests: Sequence[Request]) -> Scheduler:
-        return Scheduler(
-            [len(request.prompt_tokens) for request in requests],
-            world_size=self._control.size,
-            slots_per_rank=self._batch_size,
-            prefill_tokens=PREFILL_TOKENS,
-        )
-
-    def _generation(self, requests: Sequence[Request], scheduler: Scheduler, on_text: OnText | None) -> Generation:
+    def _generation(
+        self, requests: Sequence[Request], scheduler: Scheduler, slots: int, on_text: OnText | None
+    ) -> Generation:
         context = self._model.config.context
         longest = max(len(request.prompt_tokens) + request.params.max_tokens for request in requests)
-        slots = min(self._batch_size, -(-len(requests) // self._control.size))
         return Generation(
             requests=requests,
             responses=[

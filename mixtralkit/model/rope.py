@@ -5,12 +5,14 @@ Hugging Face's checkpoints pair element i with i + d/2 instead; checkpoint/ perm
 
 import torch
 
+from mixtralkit.ops.invariance import map_elements
+
 
 def rotations(positions_T: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosine and sine, float32 `[T, 1, d/2]`, of position * theta ** (-2i/d) (RoFormer, arXiv:2104.09864)."""
     exponents = torch.arange(0, head_dim, 2, device=positions_T.device).float() / head_dim
     angles = positions_T.float()[:, None, None] * (1.0 / theta**exponents)
-    return angles.cos(), angles.sin()
+    return map_elements(torch.cos, angles), map_elements(torch.sin, angles)
 
 
 def rotate(x_THd: torch.Tensor, rotations_T: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

@@ -5,12 +5,16 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from mixtralkit.ops.invariance import is_promised, map_elements, pad_rows
 from mixtralkit.ops.linear import linear
 
 
 def swiglu(x_RD: torch.Tensor, w1_FD: torch.Tensor, w2_DF: torch.Tensor, w3_FD: torch.Tensor) -> torch.Tensor:
     """One expert: `(silu(x w1.T) * (x w3.T)) w2.T` (arXiv:2002.05202), in the dtype of `x_RD`. Differentiable."""
-    return linear(F.silu(linear(x_RD, w1_FD)) * linear(x_RD, w3_FD), w2_DF)
+    rows = x_RD.shape[0]
+    x_RD = pad_rows(x_RD) if is_promised(x_RD, w1_FD) else x_RD
+    hidden_RF = map_elements(F.silu, linear(x_RD, w1_FD)) * linear(x_RD, w3_FD)
+    return linear(hidden_RF, w2_DF)[:rows]
 
 
 def expert_mlp(

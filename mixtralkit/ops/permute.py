@@ -17,7 +17,7 @@ def sum_rows(rows_ND: torch.Tensor, pairs_N: torch.Tensor, weights_TK: torch.Ten
     Returns `[T, D]` in the dtype of the rows. Differentiable in the rows and the weights.
     """
     tokens, top_k = weights_TK.shape
-    rows_TKD = torch.empty_like(rows_ND).index_copy(0, pairs_N, rows_ND).view(tokens, top_k, -1)
+    rows_TKD = torch.empty_like(rows_ND).index_copy(0, pairs_N, rows_ND).view(tokens, top_k, rows_ND.shape[1])
     return weighted_sum(rows_TKD, weights_TK).to(rows_ND.dtype)
 
 

@@ -68,7 +68,7 @@ class AllGatherDispatch(Dispatch):
         all_pairs = self._collectives.size * handle.tokens_per_rank * top_k
         weighted_RD = rows_RD.float() * handle.weights_R[:, None]
         by_pair = weighted_RD.new_zeros(all_pairs, rows_RD.shape[1]).index_copy(0, handle.pairs_R, weighted_RD)
-        partial = by_pair.view(self._collectives.size, handle.tokens_per_rank, slots, -1, rows_RD.shape[1]).sum(3)
+        partial = by_pair.view(self._collectives.size, handle.tokens_per_rank, slots, top_k // slots, rows_RD.shape[1]).sum(3)
         mine_TSD = scatter_sum(self._collectives, partial)[:tokens]
         total_TD = mine_TSD[:, 0]
         for slot in range(1, slots):

@@ -1,0 +1,40 @@
+"""What makes a row's bits independent of the rest of the call, with torch's own CPU kernels.
+
+Three habits of those kernels stand in the way. BLAS takes another order of additions for a few rows than for many;
+elementwise kernels compute the last elements of a block, and where threads divide the work, with scalar instead of
+vector functions, and the two round exp, cos and sin differently. Hence rows are padded to a multiple of `ROW_TILE`, and
+elements are mapped in pieces too small to be divided and without a remainder. That this suffices is an observation, not
+a documented property of torch; the tests check it on the machine at hand, for any number of rows and threads.
+
+Other devices, and training, promise no such thing and get the plain functions.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+ROW_TILE = 16
+_PIECE = 16_384  # elements; torch divides an elementwise call among threads from 32,768 on
+_VECTOR_BLOCK = 64  # elements; two vectors of 512 bits of the narrowest dtype
+
+
+def is_promised(*tensors: torch.Tensor) -> bool:
+    """Whether a call with these tensors has to be independent of its other rows: on the CPU, without gradients."""
+    needs_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return tensors[0].device.type == "cpu" and not needs_gradient
+
+
+def pad_rows(x_RD: torch.Tensor) -> torch.Tensor:
+    """`x_RD` with rows of zeros below, up to a multiple of `ROW_TILE`."""
+    padding = -x_RD.shape[0] % ROW_TILE
+    return F.pad(x_RD, (0, 0, 0, padding)) if padding else x_RD
+
+
+def map_elements(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """`function(x)` for an elementwise function, every element computed by the same vector instructions."""
+    if not is_promised(x):
+        return function(x)
+    flat = F.pad(x.flatten(), (0, -x.numel() % _VECTOR_BLOCK))
+    mapped = torch.cat([function(piece) for piece in flat.split(_PIECE)])
+    return mapped[: x.numel()].view(x.shape)

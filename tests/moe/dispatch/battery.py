@@ -1,0 +1,142 @@
+"""The one battery that every dispatch goes through: its cases, what a rank does in each, and the right answers.
+
+The right answers come from loops in float64 over tokens and experts, in one process, without any sorting or exchange.
+An expert here multiplies by its own matrix, which is enough to tell experts, rows and orders apart.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mixtralkit.dist.collectives import Collectives
+from mixtralkit.moe.dispatch.choose import make_dispatch
+from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.moe.routing import Routing
+
+
+@dataclass(frozen=True)
+class Case:
+    """`tokens[r]` tokens on rank r; `one_expert` sends everything to expert 0 and, beyond top 1, its neighbours."""
+
+    name: str
+    num_experts: int
+    top_k: int
+    tokens: tuple[int, ...]
+    one_expert: bool = False
+    dtype: torch.dtype = torch.float32
+    width: int = 12
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one rank starts with. The gradient of the loss by the output is given."""
+
+    x_TD: torch.Tensor
+    routing: Routing
+    grad_TD: torch.Tensor
+
+
+def cases(world_size: int) -> list[Case]:
+    """Plain, empty, tiny, lopsided and odd-sized batches for a world size."""
+    even = (5,) * world_size
+    found = [
+        Case("plain", 8, 2, tuple(7 + rank for rank in range(world_size))),
+        Case("top 1", 4, 1, even),
+        Case("top 3 of 5 experts", 5, 3, even),
+        Case("as many experts as ranks", world_size, 1, even),
+        Case("no tokens anywhere", 4, 2, (0,) * world_size),
+        Case("one token in all", 4, 2, (1,) + (0,) * (world_size - 1)),
+        Case("all rows to one expert", 8, 1, even, one_expert=True),
+        Case("an idle rank", 8, 2, (*even[1:], 0)),
+        Case("bfloat16", 8, 2, even, dtype=torch.bfloat16),
+    ]
+    return found
+
+
+def inputs(case: Case, rank: int) -> Inputs:
+    """The same for a case and rank wherever it is called, so that the parent knows what all ranks hold."""
+    generator = torch.Generator().manual_seed(1000 * case.top_k + 10 * case.num_experts + rank)
+    tokens = case.tokens[rank]
+    if case.one_expert:
+        ids = torch.arange(case.top_k).expand(tokens, -1).contiguous()
+    else:
+        ids = torch.rand(tokens, case.num_experts, generator=generator).argsort(dim=1)[:, : case.top_k].contiguous()
+    weights = torch.softmax(torch.randn(tokens, case.top_k, generator=generator), dim=1)
+    x = torch.randn(tokens, case.width, generator=generator).to(case.dtype)
+    return Inputs(x, Routing(ids, weights), torch.randn(tokens, case.width, generator=generator).to(case.dtype))
+
+
+def expert_matrix(case: Case, expert: int) -> torch.Tensor:
+    """The matrix that an expert multiplies a row by."""
+    generator = torch.Generator().manual_seed(77 + expert)
+    return torch.randn(case.width, case.width, generator=generator).to(case.dtype) / case.width**0.5
+
+
+def run_case(collectives: Collectives, dispatch_name: str, case: Case) -> dict[str, Any]:
+    """What a rank sees of one case: rows, counts, identity, expert results and gradients."""
+    placement = even_split(case.num_experts, collectives.size)
+    dispatch = make_dispatch(dispatch_name, collectives, placement)
+    given = inputs(case, collectives.rank)
+    x = given.x_TD.clone().requires_grad_()
+    weights = given.routing.weights_TK.clone().requires_grad_()
+    routing = Routing(given.routing.expert_ids_TK, weights)
+    rows, counts, handle = dispatch.dispatch(x, routing)
+    matrices = [expert_matrix(case, e).requires_grad_() for e in placement.experts_of(collectives.rank)]
+    results = torch.cat([part @ matrix for part, matrix in zip(rows.split(counts), matrices, strict=True)])
+    # A second dispatch is in flight while the first has not been combined.
+    other_rows, _, other_handle = dispatch.dispatch(x.detach() * 2, given.routing)
+    out = dispatch.combine(results, handle)
+    identity = dispatch.combine(other_rows, other_handle)
+    torch.autograd.backward(out, given.grad_TD)
+    return {
+        "rows": rows.detach(),
+        "counts": counts,
+        "out": out.detach(),
+        "twice": identity.detach(),
+        "grad_x": x.grad,
+        "grad_weights": weights.grad,
+        "grad_matrices": [matrix.grad for matrix in matrices],
+    }
+
+
+def run_cases(collectives: Collectives, names: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
+    """All cases of all the named dispatches on this rank; memory that nobody has written reads as NaN."""
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    return {(name, case.name): run_case(collectives, name, case) for name in names for case in cases(collectives.size)}
+
+
+def expected_rows(case: Case, rank: int) -> tuple[list[torch.Tensor], list[int]]:
+    """The rows for this rank's experts by loops: expert, then source rank, then token."""
+    rows, counts = [], []
+    for expert in even_split(case.num_experts, len(case.tokens)).experts_of(rank):
+        before = len(rows)
+        for source in range(len(case.tokens)):
+            given = inputs(case, source)
+            rows += [given.x_TD[t] for t, k in (given.routing.expert_ids_TK == expert).nonzero().tolist()]
+        counts.append(len(rows) - before)
+    return rows, counts
+
+
+def expected_results(case: Case) -> list[dict[str, Any]]:
+    """Output and gradients of every rank by loops over its tokens in float64."""
+    matrices = [expert_matrix(case, e).double().requires_grad_() for e in range(case.num_experts)]
+    answers = []
+    for rank in range(len(case.tokens)):
+        given = inputs(case, rank)
+        x = given.x_TD.double().requires_grad_()
+        weights = given.routing.weights_TK.double().requires_grad_()
+        out = torch.zeros_like(x)
+        for t, k in torch.ones_like(given.routing.expert_ids_TK).nonzero().tolist():
+            row = weights[t, k] * (x[t] @ matrices[int(given.routing.expert_ids_TK[t, k])])
+            out = out.index_add(0, torch.tensor([t]), row[None])
+        if out.requires_grad:
+            torch.autograd.backward(out, given.grad_TD.double())
+        answers.append({"out": out.detach(), "grad_x": x.grad, "grad_weights": weights.grad})
+    gradients = [matrix.grad for matrix in matrices]
+    for rank, answer in enumerate(answers):
+        answer["grad_matrices"] = [
+            gradients[e] for e in even_split(case.num_experts, len(case.tokens)).experts_of(rank)
+        ]
+    return answers

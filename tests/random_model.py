@@ -1,0 +1,31 @@
+"""Small random models for tests."""
+
+import torch
+
+from mixtralkit.config import ModelConfig
+from mixtralkit.model.transformer import Transformer
+
+TINY = ModelConfig(
+    vocab_size=96,
+    dim=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    hidden_dim=48,
+    num_experts=5,
+    top_k=2,
+    context=64,
+)
+
+
+def random_model(config: ModelConfig = TINY, seed: int = 0, dtype: torch.dtype = torch.float32) -> Transformer:
+    """A model whose logits are of the order of 1 and whose tokens go to all experts."""
+    generator = torch.Generator().manual_seed(seed)
+    model = Transformer(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            scale = 1.0 if parameter.dim() == 1 or "embeddings" in name else parameter.shape[1] ** -0.5
+            noise = torch.randn(parameter.shape, generator=generator) * scale
+            parameter.copy_(1 + noise / 10 if parameter.dim() == 1 else noise)
+    return model.to(dtype).eval().requires_grad_(False)
