@@ -12,17 +12,21 @@ from mixtralkit.errors import UsageError
 class LaunchEnv:
     """What torchrun says about this process; the defaults describe a process of its own.
 
-    Numbers, addresses and sizes are torchrun's own: `world_size` = nnodes x nproc_per_node.
+    Numbers, addresses and sizes are torchrun's own: `world_size` = nnodes x nproc_per_node. `local_rank` is None
+    where the launcher did not say. `agent_store` tells that torchrun's agent serves the store at the master's
+    address (else rank 0 must), `restart` how often the agent has started the ranks again.
     """
 
     rank: int = 0
     world_size: int = 1
-    local_rank: int = 0
+    local_rank: int | None = None
     local_world_size: int = 1
     node_rank: int = 0
     master_addr: str | None = None
     master_port: int | None = None
     under_torchrun: bool = False
+    agent_store: bool = False
+    restart: int = 0
 
 
 @cache
@@ -42,12 +46,14 @@ def launch_env() -> LaunchEnv:
     return LaunchEnv(
         rank=rank,
         world_size=world_size,
-        local_rank=_integer("LOCAL_RANK", rank % local_world_size),
+        local_rank=_integer("LOCAL_RANK", 0) if os.environ.get("LOCAL_RANK") else None,
         local_world_size=local_world_size,
         node_rank=_integer("GROUP_RANK", rank // local_world_size),
         master_addr=os.environ.get("MASTER_ADDR"),
         master_port=_integer("MASTER_PORT", 29500),
         under_torchrun="TORCHELASTIC_RUN_ID" in os.environ,
+        agent_store=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+        restart=_integer("TORCHELASTIC_RESTART_COUNT", 0),
     )
 
 
@@ -63,6 +69,19 @@ def requested_threads() -> int | None:
     if launch_env().under_torchrun and value == "1" and not _parent_was_given("OMP_NUM_THREADS"):
         return None
     return _integer("OMP_NUM_THREADS", 1)
+
+
+def torchrun_error_file() -> str | None:
+    """Where torchrun reads why this process failed, for its closing report; None without torchrun."""
+    return os.environ.get("TORCHELASTIC_ERROR_FILE") or None
+
+
+def choose_gloo_interface(name: str) -> None:
+    """Let gloo listen on the network interface `name`, unless the user has chosen one in GLOO_SOCKET_IFNAME.
+
+    gloo takes this choice from the environment only.
+    """
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def fastermoe_variables() -> tuple[str, ...]:
