@@ -5,6 +5,7 @@ is checked once, when it is made, and never changes.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def from_params_json(params: Mapping[str, Any]) -> ModelConfig:
         num_layers=_required(params, "n_layers"),
         num_heads=num_heads,
         num_kv_heads=_integer(params, "n_kv_heads", num_heads),
-        head_dim=_integer(params, "head_dim", dim // num_heads),
+        head_dim=_integer(params, "head_dim", dim // max(num_heads, 1)),
         hidden_dim=_required(params, "hidden_dim"),
         num_experts=_required(moe, "num_experts"),
         top_k=_integer(moe, "num_experts_per_tok", 2),
@@ -93,6 +94,8 @@ def from_params_json(params: Mapping[str, Any]) -> ModelConfig:
 def from_config_json(config: Mapping[str, Any]) -> ModelConfig:
     """Read Hugging Face's config.json, as transformers 4 or 5 writes it."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        raise ConfigError(f"the rope parameters are {rope!r}; an object is needed")
     if rope.get("rope_type", rope.get("type", "default")) != "default":
         raise ConfigError(
             f"rope type {rope.get('rope_type', rope.get('type'))!r} is not supported; Mixtral uses the default one"
@@ -105,7 +108,7 @@ def from_config_json(config: Mapping[str, Any]) -> ModelConfig:
         num_layers=_required(config, "num_hidden_layers"),
         num_heads=num_heads,
         num_kv_heads=_integer(config, "num_key_value_heads", num_heads),
-        head_dim=_integer(config, "head_dim", dim // num_heads),
+        head_dim=_integer(config, "head_dim", dim // max(num_heads, 1)),
         hidden_dim=_required(config, "intermediate_size"),
         num_experts=_required(config, "num_local_experts" if "num_local_experts" in config else "num_experts"),
         top_k=_integer(config, "num_experts_per_tok", 2),
@@ -183,6 +186,9 @@ def _number(source: Mapping[str, Any], key: str, default: float) -> float:
     if value is None:
         return default
     try:
-        return float(value)
-    except (TypeError, ValueError) as error:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{key!r} is {value!r}; a number is needed") from error
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ConfigError(f"{key!r} is {value!r}; a finite number is needed")
+    return number

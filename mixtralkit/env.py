@@ -43,10 +43,15 @@ def launch_env() -> LaunchEnv:
             f"RANK={rank} is not below WORLD_SIZE={world_size}; start the program with torchrun, which sets both"
         )
     local_world_size = _integer("LOCAL_WORLD_SIZE", world_size)
+    local_rank = _integer("LOCAL_RANK", 0) if os.environ.get("LOCAL_RANK") else None
+    if not 0 <= (local_rank or 0) < local_world_size:
+        raise UsageError(
+            f"LOCAL_RANK={local_rank or 0} is not below LOCAL_WORLD_SIZE={local_world_size}; torchrun sets both"
+        )
     return LaunchEnv(
         rank=rank,
         world_size=world_size,
-        local_rank=_integer("LOCAL_RANK", 0) if os.environ.get("LOCAL_RANK") else None,
+        local_rank=local_rank,
         local_world_size=local_world_size,
         node_rank=_integer("GROUP_RANK", rank // local_world_size),
         master_addr=os.environ.get("MASTER_ADDR"),

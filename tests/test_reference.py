@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from tests.random_model import random_model
 from tests.reference import mixtral
-from tests.reference.cases import CONFIGS, config_of, random_model, random_tokens, shape_of
+from tests.reference.cases import CONFIGS, config_of, random_tokens, shape_of
 from tests.reference.hugging_face import hugging_face_model, renamed
 
 # float32 against float64 on logits of size 1 to 4: the worst of these cases measured 4e-6.

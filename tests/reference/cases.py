@@ -1,14 +1,15 @@
-"""Random models of odd shapes, for us, for the oracle and for transformers."""
+"""Models of odd shapes, for us, for the oracle and for transformers."""
 
+import dataclasses
 from typing import Any
 
 import torch
 
 from mixtralkit.config import ModelConfig
-from mixtralkit.model.transformer import Transformer
+from tests.random_model import TINY
 from tests.reference.mixtral import Shape
 
-CONFIGS = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "three experts, two chosen": {"num_experts": 3},
     "top 1": {"top_k": 1},
@@ -23,20 +24,8 @@ CONFIGS = {
 
 
 def config_of(case: str) -> ModelConfig:
-    """The configuration of one of `CONFIGS`."""
-    plain: dict[str, Any] = {
-        "vocab_size": 96,
-        "dim": 32,
-        "num_layers": 2,
-        "num_heads": 4,
-        "num_kv_heads": 2,
-        "head_dim": 8,
-        "hidden_dim": 48,
-        "num_experts": 8,
-        "top_k": 2,
-        "context": 64,
-    }
-    return ModelConfig(**{**plain, **CONFIGS[case]})
+    """The configuration of one of `CONFIGS`; what a case does not say is TINY's, with eight experts."""
+    return dataclasses.replace(TINY, **{"num_experts": 8, **CONFIGS[case]})
 
 
 def shape_of(config: ModelConfig) -> Shape:
@@ -51,20 +40,6 @@ def shape_of(config: ModelConfig) -> Shape:
         rope_theta=config.rope_theta,
         sliding_window=config.sliding_window,
     )
-
-
-def random_model(config: ModelConfig, seed: int = 1) -> Transformer:
-    """A float32 model in eval mode whose activations keep their size from layer to layer, and norms are not 1."""
-    generator = torch.Generator().manual_seed(seed)
-    model = Transformer(config).eval()
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            values = torch.randn(weight.shape, generator=generator)
-            if weight.ndim == 1:
-                weight.copy_(1 + 0.1 * values)
-            else:
-                weight.copy_(values if name.startswith("tok_embeddings") else values * weight.shape[1] ** -0.5)
-    return model
 
 
 def random_tokens(config: ModelConfig, length: int, seed: int = 2) -> list[int]:

@@ -76,10 +76,11 @@ def mixture(part: Weights, shape: Shape, x: torch.Tensor) -> torch.Tensor:
     shares = torch.softmax(x @ part["feed_forward.gate.weight"].T, dim=-1)
     out = torch.zeros_like(x)
     for token in range(len(x)):
-        ids = sorted(range(shares.shape[1]), key=lambda e: -float(shares[token, e]))[: shape.top_k]
-        total = sum(float(shares[token, e]) for e in ids)
+        ranking: list[int] = shares[token].argsort(descending=True).tolist()
+        ids = ranking[: shape.top_k]
+        total = shares[token, ids].sum()
         for e in ids:
-            out[token] += float(shares[token, e]) / total * expert(part, e, x[token])
+            out[token] += shares[token, e] / total * expert(part, e, x[token])
     return out
 
 
