@@ -59,7 +59,7 @@ class Checkpoint:
     """A folder's checkpoint: `files` in order, the model's shape, and the tokenizer's file if there is one.
 
     `tied_embeddings` says that the output matrix may be absent because it is the embedding's. `passed_over` names other
-    weights in the folder that are not used, since those of `files` are preferred.
+    weights in the folder that are not used, since those of `files` are preferred or the others are not whole.
     """
 
     folder: Path
@@ -94,18 +94,12 @@ def detect(folder: Path | str) -> Checkpoint:
     whole = {path.name: FileParts(path.name, (path,)) for path in sorted(folder.iterdir()) if path.is_file()}
     split = {file.name: file for file in find_parts(folder)}
     _check_merged(whole, split)
-    found = {form: files for form in Form if (files := _files_of(folder, form, {**split, **whole}))}
+    found, flaws = _complete_forms(folder, {**split, **whole})
     if not found:
-        raise CheckpointError(_nothing_found(folder, list(whole)))
-    form = next(iter(found))
-    for path in (
-        folder / "params.json",
-        folder / "config.json",
-        *(path for file in found[form] for path in file.paths),
-    ):
-        _check_content(path)
-    unused = [file.name for other, files in found.items() if other != form for file in files]
-    merged = [path.name for name in split if name in whole for path in split[name].paths]
+        raise flaws[0] if flaws else CheckpointError(_nothing_found(folder, list(whole)))
+    _check_contents(folder, [folder / "params.json", folder / "config.json"])
+    form, *others = found
+    unused = [*_paths(*(found[other] for other in others)), *_paths(tuple(split[n] for n in split if n in whole))]
     return Checkpoint(
         folder=folder,
         form=form,
@@ -113,7 +107,7 @@ def detect(folder: Path | str) -> Checkpoint:
         config=read_config(folder),
         tokenizer=_find_tokenizer(folder),
         tied_embeddings=_tied_embeddings(folder),
-        passed_over=(*unused, *merged),
+        passed_over=(*(path.name for path in unused), *(str(flaw) for flaw in flaws)),
     )
 
 
@@ -150,6 +144,23 @@ def _check_merged(whole: dict[str, FileParts], split: dict[str, FileParts]) -> N
             )
 
 
+def _complete_forms(
+    folder: Path, files: dict[str, FileParts]
+) -> tuple[dict[Form, tuple[FileParts, ...]], list[CheckpointError]]:
+    """The files of each form that is all there, the preferred first, and what is wrong with the others."""
+    found, flaws = {}, []
+    for form in Form:
+        try:
+            of_form = _files_of(folder, form, files)
+            _check_contents(folder, _paths(of_form))
+        except CheckpointError as error:
+            flaws.append(error)
+            continue
+        if of_form:
+            found[form] = of_form
+    return found, flaws
+
+
 def _files_of(folder: Path, form: Form, files: dict[str, FileParts]) -> tuple[FileParts, ...]:
     """The files of one form in order; none when the folder has not that form."""
     names = FILE_NAMES[form]
@@ -165,13 +176,18 @@ def _files_of(folder: Path, form: Form, files: dict[str, FileParts]) -> tuple[Fi
     return several or single
 
 
-def _check_content(path: Path) -> None:
-    if not path.exists():
-        return
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"{path} is empty; download it again")
-    if is_lfs_pointer(path):
-        raise CheckpointError(f"{path} is a git LFS pointer, not the file itself; run 'git lfs pull' in {path.parent}")
+def _check_contents(folder: Path, paths: list[Path]) -> None:
+    there = [path for path in paths if path.exists()]
+    if empty := [path.name for path in there if path.stat().st_size == 0]:
+        raise CheckpointError(f"{folder} has empty files: {name_some(empty)}; download them again")
+    if pointers := [path.name for path in there if is_lfs_pointer(path)]:
+        raise CheckpointError(
+            f"{folder} has git LFS pointers in place of files: {name_some(pointers)}; run 'git lfs pull' there"
+        )
+
+
+def _paths(*groups: tuple[FileParts, ...]) -> list[Path]:
+    return [path for files in groups for file in files for path in file.paths]
 
 
 def _nothing_found(folder: Path, names: list[str]) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mixtralkit.checkpoint.formats import detect
+from mixtralkit.checkpoint.memory_room import check_room
 from mixtralkit.checkpoint.weights import Weights
 from mixtralkit.errors import CheckpointError
 from mixtralkit.model.transformer import Transformer
@@ -38,15 +39,17 @@ def load_model(
     """The model in `folder`, ready for inference (eval mode, no gradients), in `dtype` (None: the files' own).
 
     `spread` is called with the still empty model and may take away the parts that other ranks hold; only what is left
-    is read. On the CPU and in the files' own dtype the parameters stay in mapped memory. Raises `CheckpointError` or
-    `ConfigError`.
+    is read. On the CPU and in the files' own dtype the parameters stay in mapped memory. Raises `CheckpointError`,
+    `ConfigError` or, when the device has no room, `LaunchError`.
     """
     weights = Weights(detect(folder))
     with torch.device("meta"):
         model = Transformer(weights.checkpoint.config)
     if spread is not None:
         spread(model)
-    fill(model, weights, dtype=dtype or weights.dtype, device=device, on_progress=on_progress)
+    dtype = dtype or weights.dtype
+    _check_room(model, weights, dtype, device)
+    fill(model, weights, dtype=dtype, device=device, on_progress=on_progress)
     return model.eval().requires_grad_(False)
 
 
@@ -68,6 +71,16 @@ def fill(
         done += weights.stored_nbytes(name)
         if on_progress is not None:
             on_progress(LoadProgress(name, count, len(names), done, total))
+
+
+def _check_room(model: nn.Module, weights: Weights, dtype: torch.dtype, device: torch.device) -> None:
+    names = [name for name, _ in model.named_parameters()]
+    mapped = {name for name in names if weights.stays_mapped(name, dtype, device)}
+    check_room(
+        private=sum(weights.numel(name) * dtype.itemsize for name in names if name not in mapped),
+        mapped=sum(weights.stored_nbytes(name) for name in mapped),
+        device=device,
+    )
 
 
 def _assign(model: nn.Module, name: str, tensor: torch.Tensor) -> None:

@@ -45,9 +45,13 @@ class Weights:
             nbytes[info.dtype] += info.nbytes
         return nbytes.most_common(1)[0][0]
 
+    def numel(self, name: str) -> int:
+        """How many elements tensor `name` has."""
+        return torch.Size(self.shapes[name]).numel()
+
     def stored_nbytes(self, name: str) -> int:
         """How many bytes of the files tensor `name` is read from."""
-        return torch.Size(self.shapes[name]).numel() * self._info(name).dtype.itemsize
+        return self.numel(name) * self._info(name).dtype.itemsize
 
     def stays_mapped(self, name: str, dtype: torch.dtype, device: torch.device) -> bool:
         """Whether neither layout nor dtype nor device asks for a copy of tensor `name`."""

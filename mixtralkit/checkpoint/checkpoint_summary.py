@@ -1,0 +1,82 @@
+"""What a folder holds, and what each rank of a group would hold of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mixtralkit.checkpoint.formats import Checkpoint, detect
+from mixtralkit.checkpoint.manifest import MANIFEST
+from mixtralkit.checkpoint.weights import Weights
+from mixtralkit.config import ModelConfig
+from mixtralkit.moe.placement.plan import even_split
+
+EXPERT_NAME = ".feed_forward.experts."
+
+
+@dataclass(frozen=True)
+class RankShare:
+    """What one rank would hold: these experts of every layer, and `nbytes` in all with what every rank holds."""
+
+    rank: int
+    experts: tuple[int, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Sizes are in bytes, in the files' own dtype. `checksums` says what could find a flipped bit.
+
+    `shared_nbytes` is what every rank holds, `expert_nbytes` one expert of all layers.
+    """
+
+    checkpoint: Checkpoint
+    config: ModelConfig
+    form: str
+    naming: str
+    dtype: torch.dtype
+    nbytes: int
+    num_params: int
+    num_active_params: int
+    shared_nbytes: int
+    expert_nbytes: int
+    checksums: str
+    ranks: tuple[RankShare, ...]
+
+
+def summarize(folder: Path | str, world_size: int = 1) -> Summary:
+    """Describe the checkpoint in `folder` and its even split over `world_size` ranks; no tensor is read.
+
+    Raises `CheckpointError` when it is not whole and `UsageError` when there are more ranks than experts.
+    """
+    checkpoint = detect(folder)
+    config = checkpoint.config
+    placement = even_split(config.num_experts, world_size)
+    weights = Weights(checkpoint)
+    sizes = {name: weights.stored_nbytes(name) for name in weights.shapes}
+    shared = sum(size for name, size in sizes.items() if EXPERT_NAME not in name)
+    per_expert = (sum(sizes.values()) - shared) // config.num_experts
+    owned = [placement.experts_of(rank) for rank in range(world_size)]
+    return Summary(
+        checkpoint=checkpoint,
+        config=config,
+        form=f"{checkpoint.form.value}{' in split parts' if checkpoint.is_split else ''}",
+        naming=weights.naming.value,
+        dtype=weights.dtype,
+        nbytes=sum(sizes.values()),
+        num_params=config.num_params,
+        num_active_params=config.num_params
+        - config.num_layers * (config.num_experts - config.top_k) * config.expert_params,
+        shared_nbytes=shared,
+        expert_nbytes=per_expert,
+        checksums=_checksums(checkpoint),
+        ranks=tuple(RankShare(rank, ids, shared + len(ids) * per_expert) for rank, ids in enumerate(owned)),
+    )
+
+
+def _checksums(checkpoint: Checkpoint) -> str:
+    if (checkpoint.folder / MANIFEST).exists():
+        return MANIFEST
+    if checkpoint.files[0].name.endswith(".safetensors"):
+        return f"none: a flipped bit would go unnoticed; 'mixtralkit verify --write-manifest' writes {MANIFEST}"
+    return "the zip's CRC-32"
