@@ -1,9 +1,10 @@
 """The exchanges between the ranks of a group, over torch.distributed.
 
 A group of one rank needs no process group: every exchange then gives back what was put in. The time-out is the
-process group's own. `bytes_sent` counts what leaves this rank, for the report.
+process group's own. `bytes_sent` counts what leaves this rank, for the report, and `calls` the exchanges begun: the
+rank that has begun fewest is the one that the others wait for.
 
-The list forms of all-gather and reduce-scatter are used because their names are the same in every torch from 2.10.
+Of torch's all-gathers the list form is used, because its name is the same in every torch from 2.10.
 """
 
 import json
@@ -23,6 +24,7 @@ class Collectives:
         self.rank = 0 if process_group is None else process_group.rank()
         self.size = 1 if process_group is None else process_group.size()
         self.bytes_sent = 0
+        self.calls = 0
 
     def all_gather(self, x: torch.Tensor) -> torch.Tensor:
         """Every rank's `x`, stacked in the order of the ranks: `[W, *x.shape]`. The shapes must be equal."""
@@ -30,7 +32,12 @@ class Collectives:
             return x[None]
         gathered = x.new_empty(self.size, *x.shape)
         self.bytes_sent += (self.size - 1) * x.nbytes
-        dist.all_gather(list(_bytes(gathered.flatten(1))), _bytes(x.flatten()), group=self._group)
+        self.calls += 1
+        if self.device.type == "cpu":  # gloo's all-to-all takes a third of the time of its all-gather (docs/log.md)
+            copies = x.expand(gathered.shape).contiguous()
+            dist.all_to_all_single(_bytes(gathered.flatten(1)), _bytes(copies.flatten(1)), group=self._group)
+        else:
+            dist.all_gather(list(_bytes(gathered.flatten(1))), _bytes(x.flatten()), group=self._group)
         return gathered
 
     def all_to_all(self, rows_ND: torch.Tensor, send_counts: Sequence[int], receive_counts: Sequence[int]) -> torch.Tensor:
@@ -40,6 +47,7 @@ class Collectives:
         """
         if self._group is None:
             return rows_ND
+        self.calls += 1
         received = rows_ND.new_empty(sum(receive_counts), *rows_ND.shape[1:])
         row_bytes = rows_ND[:1].nbytes if rows_ND.shape[0] else 0
         self.bytes_sent += (rows_ND.shape[0] - send_counts[self.rank]) * row_bytes
@@ -48,19 +56,11 @@ class Collectives:
         )
         return received
 
-    def reduce_scatter(self, x_WTD: torch.Tensor) -> torch.Tensor:
-        """The sum over the ranks of their `x_WTD[own rank]`."""
-        if self._group is None:
-            return x_WTD[0]
-        total = torch.empty_like(x_WTD[0])
-        self.bytes_sent += (self.size - 1) * total.nbytes
-        dist.reduce_scatter(total, list(x_WTD.contiguous()), group=self._group)
-        return total
-
     def broadcast_json(self, value: Any) -> Any:
         """Rank 0's `value`, which must be JSON; the other ranks' is not looked at."""
         if self._group is None:
             return value
+        self.calls += 1
         data = json.dumps(value).encode() if self.rank == 0 else b""
         size = torch.tensor([len(data)], dtype=torch.int64, device=self.device)
         dist.broadcast(size, group=self._group, group_src=0)
@@ -88,16 +88,6 @@ def exchange_rows(
     return cast(torch.Tensor, _ExchangeRows.apply(rows_ND, collectives, send_counts, receive_counts))
 
 
-def gather_rows(collectives: Collectives, x_TD: torch.Tensor) -> torch.Tensor:
-    """`Collectives.all_gather` with a gradient: each rank gets the sum of the gradients of its part."""
-    return cast(torch.Tensor, _GatherRows.apply(x_TD, collectives))
-
-
-def scatter_sum(collectives: Collectives, x_WTD: torch.Tensor) -> torch.Tensor:
-    """`Collectives.reduce_scatter` with a gradient: all ranks get every part's."""
-    return cast(torch.Tensor, _ScatterSum.apply(x_WTD, collectives))
-
-
 class _ExchangeRows(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
@@ -109,28 +99,6 @@ class _ExchangeRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         return ctx.collectives.all_to_all(grad.contiguous(), ctx.receive, ctx.send), None, None, None
-
-
-class _GatherRows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, collectives: Collectives) -> torch.Tensor:  # type: ignore[override]
-        ctx.collectives = collectives
-        return collectives.all_gather(x.contiguous())
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
-        return ctx.collectives.reduce_scatter(grad), None
-
-
-class _ScatterSum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, collectives: Collectives) -> torch.Tensor:  # type: ignore[override]
-        ctx.collectives = collectives
-        return collectives.reduce_scatter(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
-        return ctx.collectives.all_gather(grad.contiguous()), None
 
 
 def _bytes(x: torch.Tensor) -> torch.Tensor:
