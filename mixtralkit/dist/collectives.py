@@ -40,7 +40,9 @@ class Collectives:
             dist.all_gather(list(_bytes(gathered.flatten(1))), _bytes(x.flatten()), group=self._group)
         return gathered
 
-    def all_to_all(self, rows_ND: torch.Tensor, send_counts: Sequence[int], receive_counts: Sequence[int]) -> torch.Tensor:
+    def all_to_all(
+        self, rows_ND: torch.Tensor, send_counts: Sequence[int], receive_counts: Sequence[int]
+    ) -> torch.Tensor:
         """Send `send_counts[r]` consecutive rows to each rank r; returns what came, in the order of the ranks.
 
         The caller must know that `receive_counts` are what the others send: gloo aborts the process otherwise.
@@ -78,26 +80,29 @@ class Collectives:
         padded = torch.zeros(max(sizes), dtype=torch.uint8, device=self.device)
         padded[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         contents = self.all_gather(padded)
-        return [json.loads(content[:size].cpu().numpy().tobytes()) for content, size in zip(contents, sizes, strict=True)]
+        return [
+            json.loads(content[:size].cpu().numpy().tobytes()) for content, size in zip(contents, sizes, strict=True)
+        ]
 
 
 def exchange_rows(
     collectives: Collectives, rows_ND: torch.Tensor, send_counts: Sequence[int], receive_counts: Sequence[int]
 ) -> torch.Tensor:
     """`Collectives.all_to_all` with a gradient, which travels the other way."""
-    return cast(torch.Tensor, _ExchangeRows.apply(rows_ND, collectives, send_counts, receive_counts))
+    received = _ExchangeRows.apply(rows_ND, collectives, send_counts, receive_counts)  # type: ignore[no-untyped-call]
+    return cast(torch.Tensor, received)
 
 
 class _ExchangeRows(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, rows: torch.Tensor, collectives: Collectives, send: Sequence[int], receive: Sequence[int]
     ) -> torch.Tensor:
         ctx.collectives, ctx.send, ctx.receive = collectives, send, receive
         return collectives.all_to_all(rows.contiguous(), send, receive)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return ctx.collectives.all_to_all(grad.contiguous(), ctx.receive, ctx.send), None, None, None
 
 

@@ -46,7 +46,9 @@ class Attention(nn.Module):
                 keys, values = cache.extend(self.layer, segment.slot, segment.start, k, v)
             outs.append(attention(q, keys, values, self.sliding_window))
         out_THd = torch.cat(outs) if outs else q_THd
-        return self.wo(out_THd.flatten(1))
+        out_TD: torch.Tensor = self.wo(out_THd.flatten(1))
+        return out_TD
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (-1, self.head_dim))
+        heads: torch.Tensor = x.unflatten(-1, (-1, self.head_dim))
+        return heads

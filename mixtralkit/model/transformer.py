@@ -60,12 +60,14 @@ class Transformer(nn.Module):
         """Logits after every token of `tokens_BT` (int64), float32 `[B, T, V]`; no cache."""
         requests, tokens = tokens_BT.shape
         batch = make_batch(tokens_BT.tolist(), [0] * requests, range(requests), tokens_BT.device)
-        return self.output(self.hidden(batch, None)).float().view(requests, tokens, self.config.vocab_size)
+        logits: torch.Tensor = self.output(self.hidden(batch, None))
+        return logits.float().view(requests, tokens, self.config.vocab_size)
 
     def next_token_logits(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """Logits after the last token of each of the batch's segments, float32 `[B, V]`; the cache is extended."""
         hidden_TD = self.hidden(batch, cache)
-        return self.output(hidden_TD[batch.last_rows]).float()
+        logits: torch.Tensor = self.output(hidden_TD[batch.last_rows])
+        return logits.float()
 
     def hidden(self, batch: Batch, cache: KVCache | None) -> torch.Tensor:
         """The normed activations before the output matrix, `[T, D]`."""

@@ -4,6 +4,7 @@ That the comparison is sharp is tested too: wrong variants that still write plau
 """
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def assert_seen(wrong: Transformer, right: Transformer) -> None:
 
 
 @pytest.mark.parametrize("change", [{"rope_theta": 1e4}, {"top_k": 1}, {"sliding_window": 4}])
-def test_a_wrong_configuration_is_seen(change: dict[str, float]) -> None:
+def test_a_wrong_configuration_is_seen(change: dict[str, Any]) -> None:
     right = random_model(config_of("plain"))
     assert_seen(with_weights_of(right, dataclasses.replace(right.config, **change)), right)
 
@@ -77,9 +78,10 @@ def test_a_wrong_configuration_is_seen(change: dict[str, float]) -> None:
 def test_hugging_face_weights_without_the_rotary_permutation_are_seen() -> None:
     right = random_model(config_of("plain"))
     wrong = with_weights_of(right, right.config)
-    for block in wrong.layers:
-        for matrix, heads in ((block.attention.wq, 4), (block.attention.wk, 2)):
-            matrix.weight = torch.nn.Parameter(halves(matrix.weight, heads))
+    for name, weight in wrong.state_dict().items():
+        for matrix, heads in (("wq", right.config.num_heads), ("wk", right.config.num_kv_heads)):
+            if name.endswith(f"{matrix}.weight"):
+                weight.copy_(halves(weight, heads))
     assert_seen(wrong, right)
 
 

@@ -23,7 +23,7 @@ class GatheredTokens:
 
 def gather_tokens(collectives: Collectives, x_TD: torch.Tensor, routing: Routing) -> GatheredTokens:
     """Gather over all ranks, each of which may have another number of tokens. Differentiable in x and the weights."""
-    x_AD, weights_AK, expert_ids_AK, counts = _GatherTokens.apply(
+    x_AD, weights_AK, expert_ids_AK, counts = _GatherTokens.apply(  # type: ignore[no-untyped-call]
         x_TD, routing.weights_TK, routing.expert_ids_TK, collectives
     )
     return GatheredTokens(x_AD, expert_ids_AK, weights_AK, counts)
@@ -31,7 +31,7 @@ def gather_tokens(collectives: Collectives, x_TD: torch.Tensor, routing: Routing
 
 class _GatherTokens(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x_TD: torch.Tensor, weights_TK: torch.Tensor, ids_TK: torch.Tensor, collectives: Collectives
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int]]:
         parts = (x_TD, weights_TK, ids_TK.int())
@@ -48,7 +48,7 @@ class _GatherTokens(torch.autograd.Function):
         return x_AD, weights_AK, ids_AK, counts
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         own = ctx.counts[ctx.collectives.rank]
         back = [
             ctx.collectives.all_to_all(grad.contiguous(), ctx.counts, [own] * ctx.collectives.size)

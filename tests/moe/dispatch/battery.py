@@ -103,13 +103,14 @@ def run_case(collectives: Collectives, dispatch_name: str, case: Case) -> dict[s
 def run_cases(collectives: Collectives, names: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
     """All cases of all the named dispatches on this rank; memory that nobody has written reads as NaN."""
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
     return {(name, case.name): run_case(collectives, name, case) for name in names for case in cases(collectives.size)}
 
 
 def expected_rows(case: Case, rank: int) -> tuple[list[torch.Tensor], list[int]]:
     """The rows for this rank's experts by loops: expert, then source rank, then token."""
-    rows, counts = [], []
+    rows: list[torch.Tensor] = []
+    counts: list[int] = []
     for expert in even_split(case.num_experts, len(case.tokens)).experts_of(rank):
         before = len(rows)
         for source in range(len(case.tokens)):
@@ -122,7 +123,7 @@ def expected_rows(case: Case, rank: int) -> tuple[list[torch.Tensor], list[int]]
 def expected_results(case: Case) -> list[dict[str, Any]]:
     """Output and gradients of every rank by loops over its tokens in float64."""
     matrices = [expert_matrix(case, e).double().requires_grad_() for e in range(case.num_experts)]
-    answers = []
+    answers: list[dict[str, Any]] = []
     for rank in range(len(case.tokens)):
         given = inputs(case, rank)
         x = given.x_TD.double().requires_grad_()
