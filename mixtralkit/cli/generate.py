@@ -1,0 +1,93 @@
+"""`mixtralkit generate` and tools/example.py: prompts in, responses and a report out."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from mixtralkit.cli.fastermoe import warn_of_fastermoe
+from mixtralkit.cli.options import GenerateOptions
+from mixtralkit.cli.patience import from_rank_0
+from mixtralkit.cli.prompts import read_prompts
+from mixtralkit.cli.ranks import run_on_ranks
+from mixtralkit.cli.report import gather_report, report_text
+from mixtralkit.cli.session import open_session
+from mixtralkit.cli.terminal import aside, say
+from mixtralkit.dist.launch import Group
+from mixtralkit.engine.request import Completion, Request
+
+RULE = "=" * 30
+
+
+def generate(options: GenerateOptions) -> int:
+    """Run the verb; returns the exit status."""
+    return run_on_ranks("generate", options, lambda group: _generate(group, options))
+
+
+def _generate(group: Group, options: GenerateOptions) -> None:
+    warn_of_fastermoe()
+    prompts = from_rank_0(group.control, lambda: read_prompts(options.prompt, options.prompt_file))
+    session = open_session(group, options, options.batch_size)
+    requests = [
+        Request(tuple(session.tokenizer.encode(prompt)), replace(options.params, seed=options.seed + number))
+        for number, prompt in enumerate(prompts)
+    ]
+    streams = len(prompts) == 1 and options.output_kind == "text"
+    if streams and group.rank == 0:
+        say(_opening(prompts[0]), end="")
+    completions = session.engine.generate(requests, (lambda _, text: say(text, end="")) if streams else None)
+    report = gather_report(session) if options.report_kind != "none" else None
+    if group.rank == 0:
+        _show(options, prompts, completions, report, streamed=streams)
+
+
+def _show(
+    options: GenerateOptions,
+    prompts: Sequence[str],
+    completions: Sequence[Completion],
+    report: dict[str, Any] | None,
+    *,
+    streamed: bool,
+) -> None:
+    """Write what the standard output is asked to be; see the options `output` and `report`."""
+    if options.output_kind == "json":
+        document: dict[str, Any] = {
+            "completions": [_document(*pair) for pair in zip(prompts, completions, strict=True)]
+        }
+        if options.report_kind == "json":
+            document["report"] = report
+        say(json.dumps(document))
+    else:
+        for prompt, completion in zip(prompts, completions, strict=True):
+            say("" if streamed else _opening(prompt) + completion.text, end="")
+            say(_closing(completion))
+        if options.report_kind == "json":
+            say(json.dumps(report))
+    if options.report_kind == "text" and report is not None:
+        (say if options.output_kind == "text" else aside)(report_text(report))
+
+
+def _opening(prompt: str) -> str:
+    return f"{RULE}Example START{RULE}\n\n[Prompt]:\n{prompt}\n\n[Response]:\n"
+
+
+def _closing(completion: Completion) -> str:
+    why = {
+        "eos": "end of text",
+        "stop": "stop string",
+        "length": "--max-tokens",
+        "context": "end of the model's context",
+    }
+    tokens = f"{len(completion.tokens)} token{'s' if len(completion.tokens) != 1 else ''}"
+    return f"\n\n[Ended by]:\n{why[completion.finish_reason]}, {tokens}\n\n{RULE}Example END{RULE}\n"
+
+
+def _document(prompt: str, completion: Completion) -> dict[str, Any]:
+    return {
+        "prompt": prompt,
+        "response": completion.text,
+        "finish_reason": completion.finish_reason,
+        "prompt_tokens": completion.prompt_tokens,
+        "response_tokens": len(completion.tokens),
+        "rank": completion.rank,
+    }

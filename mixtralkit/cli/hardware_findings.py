@@ -1,0 +1,44 @@
+"""What `doctor` sees of this machine through torch."""
+
+import os
+import platform
+from collections.abc import Iterator
+
+import torch
+
+from mixtralkit.checkpoint.memory_room import free_memory
+from mixtralkit.cli.findings import Finding
+from mixtralkit.cli.sizes import size
+from mixtralkit.dist.backends import available_backends, host_name_problem, network_interfaces
+
+
+def processor() -> Iterator[Finding]:
+    """Cores, instructions and memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    capability = torch.backends.cpu.get_cpu_capability()
+    yield Finding("cores", "ok", f"{cores} of {os.cpu_count()}, {platform.machine()}, {capability}")
+    free = free_memory(torch.device("cpu"))
+    yield Finding("memory", "ok", "unknown" if free is None else f"{size(free)} free")
+
+
+def gpus() -> Iterator[Finding]:
+    """Each GPU, or why there is none."""
+    if not torch.cuda.is_available():
+        built = f"torch is built for CUDA {torch.version.cuda}, but finds no GPU or driver"
+        yield Finding("GPU", "no", built if torch.version.cuda else "this torch is built without CUDA")
+        return
+    for index in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(index)
+        free = size(free_memory(torch.device("cuda", index)) or 0)
+        kind = f"{facts.name}, compute capability {facts.major}.{facts.minor}"
+        yield Finding(f"cuda:{index}", "ok", f"{kind}, {free} of {size(facts.total_memory)} free")
+
+
+def communication() -> Iterator[Finding]:
+    """What ranks could talk through."""
+    uses = {"gloo": "ranks on CPUs", "nccl": "ranks on GPUs"}
+    for name, there in available_backends().items():
+        yield Finding(name, "ok" if there else "no", uses[name] if there else f"not in this torch: no {uses[name]}")
+    problem = host_name_problem()
+    yield Finding("host name", "no" if problem else "ok", problem or platform.node())
+    yield Finding("interfaces", "ok", ", ".join(network_interfaces()))

@@ -1,0 +1,66 @@
+"""Runs a verb on all ranks: those that a launcher started, those that --nproc asks for, or this one alone."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+
+from mixtralkit.cli.arguments import words_of
+from mixtralkit.cli.options import ChatOptions, GenerateOptions, RankOptions
+from mixtralkit.cli.terminal import complain
+from mixtralkit.dist.launch import Group, LaunchOptions
+from mixtralkit.dist.launcher import DEFAULT_PORT, NodeOptions, launch_ranks
+from mixtralkit.dist.run_rank import run_rank
+from mixtralkit.env import launch_env
+from mixtralkit.errors import MixtralKitError, UsageError
+
+RANKS = tuple(item.name for item in fields(RankOptions))
+# What may differ between ranks: where a node keeps its files, how it was launched, and what only rank 0 looks at.
+OWN = {*RANKS, "model_weights", "tokenizer", "prompt", "prompt_file", "system"}
+
+
+class OutputClosed(MixtralKitError):
+    """Nobody reads what rank 0 writes any more."""
+
+    exit_status = 141
+
+
+def run_on_ranks(verb: str, options: GenerateOptions | ChatOptions, work: Callable[[Group], None]) -> int:
+    """Run `work` on every rank, where `options` of `verb` say; returns the exit status of this process."""
+    if options.nproc is not None:
+        return _launch(verb, options, options.nproc)
+    launch = LaunchOptions(
+        device=options.device,
+        collective_timeout=options.timeout,
+        join_timeout=options.timeout,
+        beliefs=beliefs(options),
+    )
+
+    def main(group: Group) -> int:
+        try:
+            work(group)
+        except BrokenPipeError as error:
+            raise OutputClosed("the standard output was closed") from error
+        return 0
+
+    return run_rank(main, launch, complain)
+
+
+def beliefs(options: GenerateOptions | ChatOptions) -> dict[str, str]:
+    """The options that all ranks must have in common, by flag."""
+    shared = [item.name for item in fields(options) if item.name not in OWN]
+    return {"--" + name.replace("_", "-"): str(getattr(options, name)) for name in shared}
+
+
+def _launch(verb: str, options: GenerateOptions | ChatOptions, nproc: int) -> int:
+    if launch_env().world_size > 1 or launch_env().under_torchrun:
+        raise UsageError("--nproc starts ranks, but torchrun has done that already; use one of the two")
+    nodes = NodeOptions(
+        nproc=nproc,
+        nnodes=options.nnodes,
+        node_rank=options.node_rank,
+        master_addr=options.master_addr,
+        master_port=options.master_port or DEFAULT_PORT,
+        join_timeout=options.timeout,
+    )
+    command = [sys.executable, "-m", "mixtralkit.cli.main", verb, *words_of(options, without=RANKS)]
+    return launch_ranks(command, nodes, complain)

@@ -1,0 +1,115 @@
+"""How a run went: gathered from all ranks, as JSON or for people."""
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from mixtralkit.cli.peak_memory import peak_device_memory, peak_memory
+from mixtralkit.cli.session import Session
+from mixtralkit.cli.sizes import rate, seconds, size
+from mixtralkit.cli.tables import spans, table
+from mixtralkit.engine.stats import Phase
+
+BAR = 30
+RULE = "=" * 30
+
+
+def gather_report(session: Session) -> dict[str, Any]:
+    """The report as JSON, the same on every rank; all ranks call this together. Times are seconds."""
+    group, stats = session.group, session.engine.stats
+    mine = {
+        "rank": group.rank,
+        "host": socket.gethostname(),
+        "device": str(group.device),
+        "experts": list(session.placement.experts_of(group.rank)),
+        "load_seconds": session.load_seconds,
+        "peak_memory_bytes": peak_memory(),
+        "peak_device_memory_bytes": peak_device_memory(group.device),
+        "bytes_sent": group.collectives.bytes_sent + group.control.bytes_sent,
+        "rows_of_own_tokens": session.load.rows_LE.tolist(),
+    }
+    ranks = group.control.all_gather_json(mine)
+    counts = [rank.pop("rows_of_own_tokens") for rank in ranks]
+    rows_LE = [[sum(cells) for cells in zip(*layers, strict=True)] for layers in zip(*counts, strict=True)]
+    rows_E = [sum(column) for column in zip(*rows_LE, strict=True)]
+    for rank in ranks:
+        rank["rows"] = sum(rows_E[expert] for expert in rank["experts"])
+    return {
+        "world_size": group.world_size,
+        "nodes": group.topology.num_nodes,
+        "dtype": str(session.model.tok_embeddings.weight.dtype).removeprefix("torch."),
+        "dispatch": {"name": session.dispatch, "reason": session.dispatch_reason},
+        "load_seconds": max(rank["load_seconds"] for rank in ranks),
+        "seconds_to_first_token": stats.seconds_to_first_token,
+        "prefill": _phase(stats.prefill),
+        "decode": _phase(stats.decode),
+        "bytes_sent": sum(rank["bytes_sent"] for rank in ranks),
+        "rows_per_expert": rows_E,
+        "rows_per_layer_and_expert": rows_LE,
+        "ranks": ranks,
+    }
+
+
+def report_text(report: dict[str, Any]) -> str:
+    """The report in lines of at most 100 characters or so."""
+    nodes = f"{report['nodes']} node{'s' if report['nodes'] > 1 else ''}"
+    ranks = f"{report['world_size']} rank{'s' if report['world_size'] > 1 else ''}"
+    first = report["seconds_to_first_token"]
+    facts = {
+        "ranks": f"{ranks} on {nodes}, {report['ranks'][0]['device'].partition(':')[0]}, {report['dtype']}",
+        "dispatch": f"{report['dispatch']['name']} ({report['dispatch']['reason']})",
+        "load": seconds(report["load_seconds"]),
+        "first token": "none" if first is None else f"after {seconds(first)}",
+        "prefill": _phase_text(report["prefill"]),
+        "decode": _phase_text(report["decode"]),
+        "sent": f"{size(report['bytes_sent'])} between ranks",
+    }
+    lines = [f"{name:<12} {value}" for name, value in facts.items()]
+    parts = [f"{RULE}Report{RULE}", *lines, "", *_rank_table(report["ranks"]), "", *_expert_bars(report)]
+    return "\n".join(parts)
+
+
+def _phase(phase: Phase) -> dict[str, float]:
+    return {
+        "tokens": phase.tokens,
+        "seconds": phase.seconds,
+        "tokens_per_second": phase.rate,
+        "steps": phase.steps,
+    }
+
+
+def _phase_text(phase: dict[str, Any]) -> str:
+    return (
+        f"{rate(phase['tokens_per_second'])} tokens/s ({phase['tokens']:,} tokens in {seconds(phase['seconds'])}, "
+        f"{phase['steps']:,} steps)"
+    )
+
+
+def _rank_table(ranks: Sequence[dict[str, Any]]) -> list[str]:
+    on_gpu = any(rank["peak_device_memory_bytes"] is not None for rank in ranks)
+    head = ["rank", "host", "device", "experts", "rows", "sent", "peak memory", *(["on the GPU"] if on_gpu else [])]
+    rows = [
+        [
+            str(rank["rank"]),
+            rank["host"],
+            rank["device"],
+            spans(rank["experts"]),
+            f"{rank['rows']:,}",
+            size(rank["bytes_sent"]),
+            size(rank["peak_memory_bytes"]),
+            *([size(rank["peak_device_memory_bytes"] or 0)] if on_gpu else []),
+        ]
+        for rank in ranks
+    ]
+    return table([head, *rows])
+
+
+def _expert_bars(report: dict[str, Any]) -> list[str]:
+    rows_E = report["rows_per_expert"]
+    owner = {expert: rank["rank"] for rank in report["ranks"] for expert in rank["experts"]}
+    most, total = max(*rows_E, 1), max(sum(rows_E), 1)
+    cells = [
+        [str(expert), str(owner[expert]), f"{rows:,}", f"{rows / total:.1%}", "#" * round(BAR * rows / most)]
+        for expert, rows in enumerate(rows_E)
+    ]
+    return table([["expert", "on rank", "rows", "share", ""], *cells])

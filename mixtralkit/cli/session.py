@@ -1,0 +1,86 @@
+"""A loaded model with its engine on every rank, as `generate` and `chat` need it."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from mixtralkit.checkpoint.formats import Checkpoint, detect, digest
+from mixtralkit.checkpoint.loader import load_model
+from mixtralkit.cli.options import ModelOptions
+from mixtralkit.cli.progress import Progress
+from mixtralkit.dist.launch import Group
+from mixtralkit.dist.preflight import agree
+from mixtralkit.engine.engine import Engine
+from mixtralkit.errors import TokenizerError
+from mixtralkit.model.transformer import Transformer
+from mixtralkit.moe.dispatch.base import Dispatch
+from mixtralkit.moe.dispatch.choose import choose_dispatch, make_dispatch
+from mixtralkit.moe.load import ExpertLoad
+from mixtralkit.moe.placement.plan import Placement, even_split
+from mixtralkit.parallelize import parallelize
+from mixtralkit.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Session:
+    """What was loaded, and how: `dispatch` and the reason for it, the rows that experts get, the seconds it took."""
+
+    group: Group
+    model: Transformer
+    tokenizer: Tokenizer
+    engine: Engine
+    placement: Placement
+    load: ExpertLoad
+    dispatch: str
+    dispatch_reason: str
+    load_seconds: float
+
+
+def open_session(group: Group, options: ModelOptions, batch_size: int) -> Session:
+    """Check what the user gave, load this rank's part of the model, and make the engine; all ranks do so together.
+
+    Raises the errors of the checkpoint, the tokenizer and the placement before any weights are read.
+    """
+    started = time.perf_counter()
+    group.at("looking at the checkpoint")
+    checkpoint = detect(options.model_weights)
+    placement = even_split(checkpoint.config.num_experts, group.world_size)
+    name, reason = choose_dispatch(options.dispatch, group.world_size, batch_size)
+    tokenizer = _open_tokenizer(options, checkpoint)
+    agree(group.control, {"checkpoint": digest(checkpoint), "tokenizer": tokenizer.digest})
+    load = ExpertLoad(checkpoint.config.num_layers, checkpoint.config.num_experts)
+    group.at("loading")
+    model = _load(group, options, placement, make_dispatch(name, group.collectives, placement), load)
+    engine = Engine(model=model, tokenizer=tokenizer, control=group.control, batch_size=batch_size, on_step=group.at)
+    return Session(group, model, tokenizer, engine, placement, load, name, reason, time.perf_counter() - started)
+
+
+def _open_tokenizer(options: ModelOptions, checkpoint: Checkpoint) -> Tokenizer:
+    """The tokenizer; raises `TokenizerError` when its vocabulary is not the model's."""
+    file = options.tokenizer or checkpoint.tokenizer
+    if file is None:
+        raise TokenizerError(f"{checkpoint.folder} has no tokenizer.model; name one with --tokenizer FILE")
+    tokenizer = Tokenizer(file)
+    if tokenizer.vocab_size != checkpoint.config.vocab_size:
+        raise TokenizerError(
+            f"{file} has {tokenizer.vocab_size} pieces, but the model in {checkpoint.folder} has a vocabulary of "
+            f"{checkpoint.config.vocab_size}; give the tokenizer that belongs to it"
+        )
+    return tokenizer
+
+
+def _load(
+    group: Group, options: ModelOptions, placement: Placement, dispatch: Dispatch, load: ExpertLoad
+) -> Transformer:
+    progress = Progress("loading", show=group.rank == 0)
+    try:
+        return load_model(
+            options.model_weights,
+            dtype=None if options.dtype == "auto" else getattr(torch, options.dtype),
+            device=group.device,
+            spread=lambda model: parallelize(model, placement=placement, rank=group.rank, dispatch=dispatch, load=load),
+            on_progress=lambda state: progress.update(state.nbytes, state.total_nbytes),
+        )
+    finally:
+        progress.close()

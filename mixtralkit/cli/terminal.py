@@ -1,0 +1,52 @@
+"""Where the program's words go: responses and reports to the standard output, all else to the standard error."""
+
+import logging
+import os
+import sys
+
+from mixtralkit.log import ROOT
+
+
+def prepare() -> None:
+    """Show the package's warnings, and let text through that the terminal's encoding has no letters for."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    logger = logging.getLogger(ROOT)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Line("%(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+
+
+def say(text: str, *, end: str = "\n") -> None:
+    """Write to the standard output, at once."""
+    print(text, end=end, flush=True)
+
+
+def aside(text: str, *, end: str = "\n") -> None:
+    """Write to the standard error: what is not the answer."""
+    print(text, end=end, file=sys.stderr, flush=True)
+
+
+def complain(message: str) -> None:
+    """Show an error as one line."""
+    aside(f"mixtralkit: error: {escaped(message)}")
+
+
+def escaped(message: str) -> str:
+    """The message with control characters made visible; newlines end a line and its continuation is indented."""
+    visible = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)
+    return visible.replace("\n", "\n  ")
+
+
+def give_up_output() -> None:
+    """Nobody reads the standard output any more: send what is still in its buffer nowhere, without a complaint."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"mixtralkit: {record.levelname.lower()}: {escaped(super().format(record))}"

@@ -1,0 +1,114 @@
+"""The verbs of the program. A verb's code is imported when it runs: help and refusals need no torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mixtralkit.cli.options import (
+    ChatOptions,
+    DoctorOptions,
+    GenerateOptions,
+    InspectOptions,
+    MergeOptions,
+    VerifyOptions,
+)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: the dataclass of its options, and `run`, which takes one of them and returns the exit status."""
+
+    name: str
+    summary: str
+    description: str
+    options: type
+    run: Callable[[Any], int]
+
+
+def _generate(options: GenerateOptions) -> int:
+    from mixtralkit.cli.generate import generate
+
+    return generate(options)
+
+
+def _chat(options: ChatOptions) -> int:
+    from mixtralkit.cli.chat import chat
+
+    return chat(options)
+
+
+def _merge(options: MergeOptions) -> int:
+    from mixtralkit.cli.checkpoint_verbs import merge
+
+    return merge(options)
+
+
+def _verify(options: VerifyOptions) -> int:
+    from mixtralkit.cli.checkpoint_verbs import verify
+
+    return verify(options)
+
+
+def _inspect(options: InspectOptions) -> int:
+    from mixtralkit.cli.checkpoint_verbs import inspect
+
+    return inspect(options)
+
+
+def _doctor(options: DoctorOptions) -> int:
+    from mixtralkit.cli.doctor import doctor
+
+    return doctor()
+
+
+VERBS = (
+    Verb(
+        "generate",
+        "answer prompts, then report how it went",
+        "Answers prompts with a Mixtral checkpoint, then reports how fast that was and how busy the experts were. "
+        "Under torchrun, or with --nproc, the experts are spread over the ranks; the text is the same with any "
+        "number of them. A single response is shown as it comes.",
+        GenerateOptions,
+        _generate,
+    ),
+    Verb(
+        "chat",
+        "talk with an instruct model",
+        "Talks with an instruct model, in the [INST] template of its tokenizer. /reset begins anew, /exit or the "
+        "end of the input ends; Ctrl-C ends a response.",
+        ChatOptions,
+        _chat,
+    ),
+    Verb(
+        "merge",
+        "join consolidated.*-split files",
+        "Joins the -split parts of a checkpoint into whole files, in numeric order, and shows their md5. Missing "
+        "or doubled parts are named. The merged file appears when it is complete; an interrupted merge is taken "
+        "up where it stopped. Merging is never needed here: split parts are read in place.",
+        MergeOptions,
+        _merge,
+    ),
+    Verb(
+        "verify",
+        "find damage in a checkpoint",
+        "Reads a checkpoint from end to end and lists what is wrong: truncation, flipped bits, NaNs, missing or "
+        "misshapen tensors, a wrong vocabulary, git LFS pointers, unsafe pickles. The exit status is 1 if there "
+        "is any.",
+        VerifyOptions,
+        _verify,
+    ),
+    Verb(
+        "inspect",
+        "say what a checkpoint is, and what each rank would hold",
+        "Says what a folder holds, the model's shape and sizes, and what each rank would hold of it.",
+        InspectOptions,
+        _inspect,
+    ),
+    Verb(
+        "doctor",
+        "say what this machine and environment can run",
+        "Says what this machine and environment can run, and why something cannot be used.",
+        DoctorOptions,
+        _doctor,
+    ),
+)
