@@ -45,11 +45,17 @@ class Engine:
         self.stats = GenerationStats()
 
     @torch.inference_mode()
-    def generate(self, requests: Sequence[Request], on_text: OnText | None = None) -> list[Completion]:
+    def generate(
+        self,
+        requests: Sequence[Request],
+        on_text: OnText | None = None,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> list[Completion]:
         """Answer rank 0's `requests`, in their order; all ranks must call this together.
 
         `on_text(number, text)` is called on rank 0 as text comes. The texts of the completions are there on rank 0 only;
-        everything else is on every rank. Raises `RequestError` before any work when a request cannot be served.
+        everything else is on every rank. `interrupted` is asked on rank 0 in every step: once it is true, the running
+        requests end as they are and the waiting ones are left out. Raises `RequestError` before any work when a request cannot be served.
         """
         requests = share_requests(self._control, requests)
         for request in requests:
@@ -63,26 +69,34 @@ class Engine:
             slots_per_rank=slots,
             prefill_tokens=PREFILL_TOKENS,
         )
-        generation = self._generation(requests, scheduler, slots, on_text)
+        generation = self._generation(requests, scheduler, slots, on_text, interrupted)
         while step := scheduler.next_step():
             phase = self.stats.prefill if step.prefill else self.stats.decode
             self._on_step(f"{'prefill' if step.prefill else 'decode'} step {phase.steps + 1}")
-            generation.advance(step)
+            if not generation.advance(step):
+                break
         return generation.completions()
 
     def _generation(
-        self, requests: Sequence[Request], scheduler: Scheduler, slots: int, on_text: OnText | None
+        self,
+        requests: Sequence[Request],
+        scheduler: Scheduler,
+        slots: int,
+        on_text: OnText | None,
+        interrupted: Callable[[], bool],
     ) -> Generation:
         context = self._model.config.context
         longest = max(len(request.prompt_tokens) + request.params.max_tokens for request in requests)
         return Generation(
             requests=requests,
             responses=[
-                Response(r, tokenizer=self._tokenizer, context=context, decode=self._control.rank == 0) for r in requests
+                Response(r, tokenizer=self._tokenizer, context=context, decode=self._control.rank == 0)
+                for r in requests
             ],
             scheduler=scheduler,
             runner=Runner(self._model, self._model.new_cache(slots, min(longest, context))),
             control=self._control,
             stats=self.stats,
             on_text=on_text,
+            interrupted=interrupted,
         )

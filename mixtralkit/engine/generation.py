@@ -27,6 +27,7 @@ class Generation:
         control: Collectives,
         stats: GenerationStats,
         on_text: OnText | None,
+        interrupted: Callable[[], bool],
     ) -> None:
         self._requests = requests
         self._responses = responses
@@ -35,32 +36,41 @@ class Generation:
         self._control = control
         self._stats = stats
         self._on_text = on_text
+        self._interrupted = interrupted
         self._completions: dict[int, Completion] = {}
 
     def completions(self) -> list[Completion]:
         """The completions so far, in the order of the requests."""
         return [self._completions[number] for number in sorted(self._completions)]
 
-    def advance(self, step: Step) -> None:
-        """Run one step on all ranks, and take in the tokens it gave."""
+    def advance(self, step: Step) -> bool:
+        """Run one step on all ranks, and take in the tokens it gave; returns whether to go on."""
         started = time.perf_counter()
         mine = step.work[self._control.rank]
         if step.prefill:
             for number in mine:
                 self._runner.admit(number, self._requests[number], self._scheduler.place(number).slot)
-        tokens = share_tokens(self._control, step, self._runner.run(mine, self._requests))
+        new = self._runner.run(mine, self._requests)
+        tokens, interrupted = share_tokens(self._control, step, new, interrupted=self._interrupted())
         fed = sum(len(self._requests[number].prompt_tokens) for number in tokens) if step.prefill else len(tokens)
         self._stats.record(prefill=step.prefill, tokens=fed, seconds=time.perf_counter() - started)
         for number, token in tokens.items():
             self._extend(number, token)
+        if interrupted:
+            for number in self._scheduler.running:
+                self._show(number, self._responses[number].interrupt())
+                self._retire(number)
+        return not interrupted
 
     def _extend(self, number: int, token: int) -> None:
         response = self._responses[number]
-        text = response.push(token)
-        if text and self._on_text is not None and self._control.rank == 0:
-            self._on_text(number, text)
+        self._show(number, response.push(token))
         if response.finish_reason:
             self._retire(number)
+
+    def _show(self, number: int, text: str) -> None:
+        if text and self._on_text is not None and self._control.rank == 0:
+            self._on_text(number, text)
 
     def _retire(self, number: int) -> None:
         place = self._scheduler.place(number)

@@ -20,9 +20,16 @@ def share_requests(control: Collectives, requests: Sequence[Request]) -> list[Re
     ]
 
 
-def share_tokens(control: Collectives, step: Step, mine: Sequence[int]) -> dict[int, int]:
-    """The token that each request of `step` got, by request; `mine` are those of this rank's requests, in order."""
-    padded = torch.zeros(step.longest, dtype=torch.int64, device=control.device)
-    padded[: len(mine)] = torch.tensor(mine, dtype=torch.int64)
-    tokens = control.all_gather(padded).tolist()
-    return {request: tokens[rank][i] for rank, work in enumerate(step.work) for i, request in enumerate(work)}
+def share_tokens(
+    control: Collectives, step: Step, mine: Sequence[int], *, interrupted: bool
+) -> tuple[dict[int, int], bool]:
+    """The token that each request of `step` got, by request, and whether rank 0 is `interrupted`.
+
+    `mine` are the tokens of this rank's requests, in order.
+    """
+    cells = torch.zeros(1 + step.longest, dtype=torch.int64, device=control.device)
+    cells[0] = interrupted
+    cells[1 : 1 + len(mine)] = torch.tensor(mine, dtype=torch.int64)
+    told = control.all_gather(cells).tolist()
+    tokens = {request: told[rank][1 + i] for rank, work in enumerate(step.work) for i, request in enumerate(work)}
+    return tokens, bool(told[0][0])

@@ -5,7 +5,7 @@ from typing import Literal
 
 from mixtralkit.errors import RequestError
 
-FinishReason = Literal["eos", "stop", "length", "context"]
+FinishReason = Literal["eos", "stop", "length", "context", "interrupted"]
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,13 @@ class Response:
         self._cut_at_stop()
         return self._showable()
 
+    def interrupt(self) -> str:
+        """End the response as it is; returns the text that had been held back."""
+        self.finish_reason = "interrupted"
+        if self._decoder is not None:
+            self._text += self._decoder.flush()
+        return self._showable()
+
     def completion(self, rank: int) -> Completion:
         """The finished response, which ran on `rank`."""
         assert self.finish_reason is not None

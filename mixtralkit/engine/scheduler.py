@@ -42,6 +42,11 @@ class Scheduler:
         self._prefill_tokens = prefill_tokens
         self._running: dict[int, Place] = {}
 
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The requests that have a place now."""
+        return tuple(sorted(self._running))
+
     def place(self, request: int) -> Place:
         """Where a running request is."""
         return self._running[request]
@@ -49,7 +54,7 @@ class Scheduler:
     def next_step(self) -> Step | None:
         """The next step, or None when every request has finished."""
         admitted = self._admit()
-        requests = admitted or sorted(self._running)
+        requests = admitted or self.running
         if not requests:
             return None
         ranks = range(len(self._free))
