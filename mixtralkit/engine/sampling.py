@@ -12,7 +12,9 @@ def sample(logits_V: torch.Tensor, params: SamplingParams, generator: torch.Gene
     """
     if params.temperature == 0:
         return int(logits_V.argmax())
-    probabilities_V, tokens_V = torch.softmax(logits_V.double() / params.temperature, dim=0).sort(descending=True, stable=True)
+    probabilities_V, tokens_V = torch.softmax(logits_V.double() / params.temperature, dim=0).sort(
+        descending=True, stable=True
+    )
     kept = _kept(probabilities_V, params)
     cumulative = probabilities_V[:kept].cumsum(0)
     draw = torch.rand((), dtype=torch.float64, generator=generator) * cumulative[-1]
