@@ -22,7 +22,7 @@ def check_room(*, private: int, mapped: int, device: torch.device) -> None:
     if private > free:
         raise LaunchError(
             f"this rank's weights need {private / 1e9:.1f} GB on {device}, which has {free / 1e9:.1f} GB free; use "
-            "more ranks or nodes, a dtype of fewer bytes, or the checkpoint's own dtype, which a CPU maps without a copy"
+            "more ranks or nodes, a dtype of fewer bytes, or the checkpoint's own dtype, which a CPU maps"
         )
     if private + mapped > free:
         notice(

@@ -63,6 +63,8 @@ def zip_records(file: FileParts) -> list[Record]:
 
 
 def _record(file: FileParts, stream: BinaryIO, entry: zipfile.ZipInfo) -> Record:
+    if entry.header_offset < 0:
+        raise _incomplete(file)
     stream.seek(entry.header_offset)
     header = stream.read(_LOCAL_HEADER.size)
     magic, name_length, extra_length = _LOCAL_HEADER.unpack(header.ljust(_LOCAL_HEADER.size, b"\0"))

@@ -4,10 +4,12 @@ The Hugging Face forms are written by transformers, the others by plain torch.sa
 that nothing of mixtralkit/checkpoint is compared with itself. Other tests may use `make_checkpoint` too.
 """
 
+import io
 import json
 from enum import Enum
 from pathlib import Path
 
+import sentencepiece
 import torch
 from safetensors.torch import save_file
 from transformers import MixtralConfig, MixtralForCausalLM
@@ -60,7 +62,7 @@ def make_checkpoint(
 def mistral_state(model: MixtralForCausalLM, config: ModelConfig) -> dict[str, torch.Tensor]:
     """The weights of `model` under Mistral's names and in its rotary layout, computed here on its own.
 
-    formats.md's formula, and not the code under test, undoes Hugging Face's split of rotary pairs.
+    A formula of its own, not the code under test, undoes Hugging Face's split of rotary pairs.
     """
     hf = model.state_dict()
     state = {"tok_embeddings.weight": hf["model.embed_tokens.weight"]}
@@ -170,5 +172,20 @@ def _hf_config(config: ModelConfig) -> MixtralConfig:
         sliding_window=config.sliding_window,
         tie_word_embeddings=False,
         attn_implementation="eager",
+        experts_implementation="eager",  # the others want sizes that are multiples of 16 bytes
         pad_token_id=None,
     )
+
+
+def make_tokenizer(path: Path, pieces: int) -> None:
+    """A sentencepiece model of that many pieces, at least 259 of which are unk, BOS, EOS and the bytes."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the quick brown fox jumps over the lazy dog", "pack my box with five dozen jugs"]),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=pieces,
+        byte_fallback=True,
+        minloglevel=2,
+    )
+    path.write_bytes(model.getvalue())

@@ -1,0 +1,49 @@
+"""The summary's numbers, counted by hand from transformers' model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixtralkit.checkpoint.checkpoint_summary import RankShare, summarize
+from mixtralkit.checkpoint.manifest import write_manifest
+from mixtralkit.errors import UsageError
+from tests.checkpoint.make_checkpoints import TINY, Kind, make_checkpoint
+
+EXPERT = 2 * 3 * 16 * 24  # parameters of one expert in both layers
+
+
+@pytest.mark.parametrize("kind", [Kind.SPLIT_PTH, Kind.HF_FUSED, Kind.STACKED])
+def test_sizes_and_shares(tmp_path: Path, kind: Kind) -> None:
+    reference = make_checkpoint(tmp_path, kind, dtype=torch.bfloat16)
+    parameters = sum(parameter.numel() for parameter in reference.parameters())
+    found = summarize(tmp_path, 3)
+    assert (found.num_params, found.nbytes, found.dtype) == (parameters, 2 * parameters, torch.bfloat16)
+    assert found.num_active_params == parameters - 2 * EXPERT
+    assert found.expert_nbytes == 2 * EXPERT
+    shared = 2 * (parameters - 4 * EXPERT)
+    assert found.shared_nbytes == shared
+    assert found.ranks == (
+        RankShare(0, (0, 1), shared + 4 * EXPERT),
+        RankShare(1, (2,), shared + 2 * EXPERT),
+        RankShare(2, (3,), shared + 2 * EXPERT),
+    )
+    assert found.config == TINY
+
+
+def test_says_what_it_is(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "split", Kind.SPLIT_PTH)
+    split = summarize(tmp_path / "split")
+    assert (split.form, split.naming) == ("Mistral .pth in split parts", "Mistral's names")
+    assert split.checksums == "the zip's CRC-32"
+    make_checkpoint(tmp_path / "hf", Kind.HF_FUSED)
+    assert summarize(tmp_path / "hf").naming == "Hugging Face's names, fused experts"
+    assert summarize(tmp_path / "hf").checksums.startswith("none: a flipped bit would go unnoticed")
+    write_manifest(tmp_path / "hf")
+    assert summarize(tmp_path / "hf").checksums == "SHA256SUMS"
+
+
+def test_more_ranks_than_experts(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, Kind.HF)
+    with pytest.raises(UsageError, match="5 ranks cannot share 4 experts"):
+        summarize(tmp_path, 5)
