@@ -100,16 +100,29 @@ for name in sys.argv[1:]:
             os._exit(2)
     if os.waitpid(child, 0)[1] != 0:
         failed.append(name)
-sys.exit(", ".join(failed))
+sys.exit(", ".join(failed) or 0)
 """
+
+
+def import_each(modules: list[str], folder: Path) -> tuple[int, str, str]:
+    """Exit status, output and error output of importing each of the modules that are found from `folder`."""
+    command = [sys.executable, "-c", IMPORT_EACH, *modules]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return run.returncode, run.stdout, run.stderr
 
 
 def test_importing_a_module_does_nothing() -> None:
     paths = [Path(path).with_suffix("") for path in tracked("mixtralkit/*.py")]
     modules = [".".join(path.parts).removesuffix(".__init__") for path in paths]
-    command = [sys.executable, "-c", IMPORT_EACH, *modules]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert import_each(modules, ROOT) == (0, "", "")
+
+
+@pytest.mark.parametrize("code", ["import os; os.environ['A'] = '1'", "import os; os.write(1, b'x')", "import absent"])
+def test_an_import_that_does_something_is_seen(tmp_path: Path, code: str) -> None:
+    (tmp_path / "quiet.py").write_text("")
+    (tmp_path / "loud.py").write_text(code)
+    assert import_each(["quiet"], tmp_path) == (0, "", "")
+    assert import_each(["quiet", "loud"], tmp_path) != (0, "", "")
 
 
 BREACHES: tuple[tuple[Rule, str, str], ...] = (

@@ -32,7 +32,7 @@ def environment(path: str, tree: ast.Module) -> list[str]:
 
 def printing(path: str, tree: ast.Module) -> list[str]:
     """Only the command line writes to standard output."""
-    return _unless(path, PRINTING, _used(path, tree, "print", "sys.stdout", "sys.__stdout__"))
+    return _unless(path, PRINTING, _used(path, tree, "print", "sys.stdout.write", "sys.stdout.writelines"))
 
 
 def extension(path: str, tree: ast.Module) -> list[str]:
