@@ -81,6 +81,13 @@ def torchrun_error_file() -> str | None:
     return os.environ.get("TORCHELASTIC_ERROR_FILE") or None
 
 
+def quiet_torch() -> None:
+    """Keep torch's C++ warnings (a stack a line) off the screen, here if called before torch is imported, and in
+    the processes started from here. Errors still show, and TORCH_CPP_LOG_LEVEL is the user's to set.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
 def choose_gloo_interface(name: str) -> None:
     """Let gloo listen on the network interface `name`, unless the user has chosen one in GLOO_SOCKET_IFNAME.
 

@@ -13,18 +13,19 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import Store
 
 from mixtralkit.dist.failure import Failure, failure_from_json
+from mixtralkit.errors import LaunchError
 
 
-class BoardLost(Exception):
+class BoardLost(LaunchError):
     """The process that serves the store is gone or out of reach."""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """A sign of life: its number, how many places the rank has been at, and the last of them."""
+    """A sign of life: its number, how many collectives the rank has begun, and where it is."""
 
     count: int = 0
-    places: int = 0
+    begun: int = 0
     where: str = ""
 
 
@@ -44,7 +45,7 @@ class Board:
     def beat(self, rank: int, beat: Beat) -> None:
         """Show that `rank` is alive."""
         with _reachable():
-            self._store.set(self._beat_keys[rank], f"{beat.count} {beat.places} {beat.where}")
+            self._store.set(self._beat_keys[rank], f"{beat.count} {beat.begun} {beat.where}")
 
     def read(self) -> tuple[list[Beat], bool]:
         """Every rank's last beat, and whether a failure is pinned up."""
@@ -79,5 +80,5 @@ def _reachable() -> Iterator[None]:
 
 
 def _beat(content: bytes) -> Beat:
-    count, places, where = content.decode().split(" ", 2)
-    return Beat(int(count), int(places), where)
+    count, begun, where = content.decode().split(" ", 2)
+    return Beat(int(count), int(begun), where)

@@ -33,8 +33,8 @@ class Evidence:
 
     def dead_neighbour(self) -> Failure | None:
         """A rank of this host whose process has ended."""
-        for member in self._others():
-            if self._is_neighbour(member) and (ending := how_it_ended(member.pid, member.started)):
+        for member in self.other_neighbours():
+            if ending := how_it_ended(member.pid, member.started):
                 return loss(member, ending, self._where(member.rank))
         return None
 
@@ -52,13 +52,12 @@ class Evidence:
         return loss(member, what, self._where(member.rank))
 
     def late(self) -> Failure | None:
-        """The rank that has passed fewer places than this one, where the others wait for it."""
+        """The rank that has begun the fewest collectives, if this one waits for it in a later one."""
         beats = self._heartbeat.beats
-        slowest = min(self._others(), key=lambda member: beats[member.rank].places)
-        if beats[slowest.rank].places >= beats[self._me.rank].places:
+        slowest = min(self._others(), key=lambda member: beats[member.rank].begun)
+        if beats[slowest.rank].begun >= beats[self._me.rank].begun:
             return None
-        what = f"is late: the others waited for it at {self._heartbeat.where!r} until the time-out"
-        return loss(slowest, what, self._where(slowest.rank))
+        return loss(slowest, "has not come to a collective within its time-out", self._where(slowest.rank))
 
     def board_lost(self) -> Failure | None:
         """The store is gone, and with it the first rank's node as far as this rank can tell."""
@@ -75,9 +74,13 @@ class Evidence:
 
     def kill_stopped_neighbours(self) -> None:
         """Kill the ranks of this host that are stopped: they cannot end by themselves when the group does."""
-        for member in self._others():
+        for member in self.other_neighbours():
             if self._is_stopped(member):
                 os.kill(member.pid, signal.SIGKILL)
+
+    def other_neighbours(self) -> list[Member]:
+        """The other ranks of this host."""
+        return [member for member in self._others() if self._is_neighbour(member)]
 
     def _others(self) -> Iterator[Member]:
         return (member for member in self._members if member is not self._me)

@@ -31,14 +31,15 @@ class Heartbeat:
     """Beats for `rank` on `board`. `beats` is the last known beat of every rank, `failure` what is pinned up there.
 
     Both are replaced as a whole by the thread and may be read at any time. `lost` tells why the board is out of
-    reach for good.
+    reach for good. `begun` is asked how many collectives this rank has begun.
     """
 
     def __init__(self, board: Board, rank: int, world_size: int) -> None:
         self._board, self._rank = board, rank
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._count = self._places = 0
+        self._count = 0
         self._where = ""
+        self.begun: Callable[[], int] = int
         self.beats = [Beat()] * world_size
         self.failure: Failure | None = None
         self.lost: str | None = None
@@ -52,7 +53,6 @@ class Heartbeat:
     def at(self, where: str) -> None:
         """Note that this rank has come to `where`. Cheap: it is told with the next beat."""
         self._where = where
-        self._places += 1
 
     def start(self) -> None:
         """Begin to beat."""
@@ -101,9 +101,8 @@ class Heartbeat:
 
     def _exchange(self) -> None:
         self._count += 1
-        self._board.beat(self._rank, Beat(self._count, self._places, self._where))
+        self._board.beat(self._rank, Beat(self._count, self.begun(), self._where))
         self.beats, failed = self._board.read()
         if failed and self.failure is None:
             self.failure = self._board.failure()
-            if self.failure is not None and self.failure.rank != self._rank:
-                self._board.count("acknowledged", 1)
+            self._board.count("acknowledged", 1)

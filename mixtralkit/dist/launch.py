@@ -5,31 +5,23 @@ compare what they believe (preflight.py), learn who is on which node, and open t
 these variables there is one rank and no process group.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import timedelta
-from typing import cast
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from mixtralkit.dist.address import Master, interface_towards
 from mixtralkit.dist.board import Board
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.dist.device_choice import device_kind, device_of, set_threads
 from mixtralkit.dist.failure import GroupFailure
-from mixtralkit.dist.meeting import open_store, roll_call
-from mixtralkit.dist.member import Member, this_member
-from mixtralkit.dist.preflight import check_agreement, common_beliefs
+from mixtralkit.dist.joining import join_store, meet, second_connection, take_device
+from mixtralkit.dist.preflight import common_beliefs
+from mixtralkit.dist.process_groups import open_process_groups
 from mixtralkit.dist.topology import Topology, topology_of
 from mixtralkit.dist.watchdog import Watchdog
-from mixtralkit.env import LaunchEnv, choose_gloo_interface, launch_env
-from mixtralkit.errors import LaunchError
-
-_NCCL_EXTRA = 10.0  # NCCL kills the process at its time-out, so the watchdog must have spoken before
+from mixtralkit.env import LaunchEnv, launch_env
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,7 @@ def start_group(options: LaunchOptions) -> Iterator[Group]:
     a failure torch's process groups are left as they are: taking them down may wait for a rank that is gone.
 
     Raises:
-        LaunchError: the ranks cannot start together; see address.py, meeting.py, preflight.py, device_choice.py.
+        LaunchError: the ranks cannot start together; see joining.py and process_groups.py.
 
     """
     group = open_group(options)
@@ -103,22 +95,25 @@ def open_group(options: LaunchOptions) -> Group:
     kind = device_kind(options.device)
     if env.world_size == 1:
         return _group_of_one(kind, env)
-    store = PrefixStore(f"mixtralkit/{env.restart}", _open_store(env, options.join_timeout))
-    board = Board(_second_connection(store), env.world_size)
+    store = join_store(env, options.join_timeout)
+    board = Board(second_connection(store), env.world_size)
     board.open(env.rank)
-    members = _meet(store, env, kind, options)
+    beliefs = {**common_beliefs(env.world_size, kind), **options.beliefs}
+    members = meet(store, env, beliefs, options.join_timeout)
     topology = topology_of([member.host_id for member in members])
+    node = topology.node_of_rank[env.rank]
     local_rank = topology.local_index(env.rank) if env.local_rank is None else env.local_rank
-    device = device_of(kind, local_rank)
-    set_threads(len(topology.ranks_of_node(topology.node_of_rank[env.rank])))
+    device = take_device(store, env, kind, local_rank, options.join_timeout)
+    set_threads(len(topology.ranks_of_node(node)))
     watchdog = Watchdog(board, members, env.rank, options.collective_timeout)
     watchdog.start()
-    collectives, control = _open_process_groups(store, env, device, topology, options.collective_timeout)
+    collectives, control = open_process_groups(store, env, device, topology, options.collective_timeout)
+    watchdog.count_collectives(lambda: collectives.calls + control.calls)
     return Group(
         rank=env.rank,
         world_size=env.world_size,
         local_rank=local_rank,
-        node=topology.node_of_rank[env.rank],
+        node=node,
         topology=topology,
         device=device,
         collectives=collectives,
@@ -149,66 +144,3 @@ def _group_of_one(kind: str, env: LaunchEnv) -> Group:
         control=Collectives(None, torch.device("cpu")),
         watchdog=None,
     )
-
-
-def _open_store(env: LaunchEnv, timeout: float) -> Store:
-    if env.master_addr is None or env.master_port is None:
-        raise LaunchError(
-            f"RANK and WORLD_SIZE={env.world_size} are set and MASTER_ADDR is not: set it to the host of rank 0, and "
-            f"MASTER_PORT to a free port there, or start the program with torchrun"
-        )
-    # torchrun announces its own host name, which a laptop or a container often cannot look up.
-    one_node = env.agent_store and env.local_world_size == env.world_size
-    master = Master("127.0.0.1" if one_node else env.master_addr, env.master_port)
-    return open_store(master, serve=env.rank == 0 and not env.agent_store, timeout=timeout)
-
-
-def _second_connection(store: Store) -> Store:
-    """A client of the same store that waits for nobody else's calls."""
-    return cast(Store, store.clone())  # type: ignore[attr-defined]
-
-
-def _meet(store: Store, env: LaunchEnv, kind: str, options: LaunchOptions) -> list[Member]:
-    """Exchange who everyone is, and compare what they believe."""
-    beliefs = {**common_beliefs(env.world_size, kind), **options.beliefs}
-    told = json.dumps({"member": asdict(this_member(env.rank)), "beliefs": beliefs})
-
-    def check(present: Mapping[int, str]) -> None:
-        cards = [json.loads(present[rank]) for rank in sorted(present)]
-        check_agreement({str(Member(**card["member"])): card["beliefs"] for card in cards})
-
-    cards = roll_call(
-        store,
-        noun="rank",
-        index=env.rank,
-        count=env.world_size,
-        value=told,
-        timeout=options.join_timeout,
-        advice="see what its process has printed, and that every node starts its share of the ranks",
-        check=check,
-    )
-    return [Member(**json.loads(card)["member"]) for card in cards]
-
-
-def _open_process_groups(
-    store: Store, env: LaunchEnv, device: torch.device, topology: Topology, timeout: float
-) -> tuple[Collectives, Collectives]:
-    """The groups for tensors and for host data; on the CPU both are the same gloo group."""
-    towards_others = "127.0.0.1" if topology.num_nodes == 1 else env.master_addr
-    if towards_others and (interface := interface_towards(towards_others)):
-        choose_gloo_interface(interface)
-    gloo_timeout = timedelta(seconds=timeout)
-    if device.type == "cpu":
-        dist.init_process_group("gloo", store=store, rank=env.rank, world_size=env.world_size, timeout=gloo_timeout)
-        control = dist.group.WORLD
-        return Collectives(control, device), Collectives(control, device)
-    dist.init_process_group(
-        "nccl",
-        store=store,
-        rank=env.rank,
-        world_size=env.world_size,
-        timeout=timedelta(seconds=timeout + _NCCL_EXTRA),
-        device_id=device,
-    )
-    control = dist.new_group(backend="gloo", timeout=gloo_timeout)
-    return Collectives(dist.group.WORLD, device), Collectives(control, torch.device("cpu"))

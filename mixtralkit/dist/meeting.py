@@ -1,7 +1,9 @@
 """Where ranks, or the launchers of nodes, find each other: a store at the master's address, and a roll call."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 import torch.distributed as dist
@@ -48,59 +50,86 @@ def open_store(master: Master, *, serve: bool, timeout: float) -> TCPStore:
         ) from error
 
 
-def roll_call(
-    store: Store,
-    *,
-    noun: str,
-    index: int,
-    count: int,
-    value: str,
-    timeout: float,
-    advice: str,
-    check: Callable[[Mapping[int, str]], None],
-) -> list[str]:
-    """Give `value` for number `index` of `count` participants (`noun`: "rank" or "node"); returns everybody's.
+@dataclass(frozen=True)
+class RollCall:
+    """Number `index` of `count` participants (`noun`: "rank" or "node") gives `card` and wants everybody's.
 
-    `check` looks at what has come, by number: at all of it, and before that at a part when some stay away, as
-    those who differ may be the reason. Says who is missing after `NOTICE_AFTER` seconds.
-
-    Raises:
-        LaunchError: somebody is still missing after `timeout` seconds; the message ends with `advice`.
-
+    `check` looks at the cards that have come, by number: at all of them, and before that at a part when some stay
+    away, as those who differ may be the reason; it raises `LaunchError`. `advice` says what to do about missing ones.
     """
-    store.set(f"{noun}/{index}", value)
-    start, noticed, present = time.monotonic(), False, dict[int, str]()
-    while missing := _collect(store, noun, count, present):
-        waited = time.monotonic() - start
-        if waited >= min(timeout, NOTICE_AFTER) and not noticed:
-            noticed = True
-            check(present)
-            _logger.warning(f"waiting for {_names(noun, missing)} of {count}, up to {timeout:.0f} s: {advice}")
-        if waited >= timeout:
-            raise LaunchError(f"{_names(noun, missing)} of {count} did not come within {timeout:.0f} s: {advice}")
-        time.sleep(_POLL_EVERY)
-    _part(store, noun, count, last=index == 0)
-    check(present)
-    return [present[number] for number in range(count)]
+
+    noun: str
+    index: int
+    count: int
+    card: str
+    check: Callable[[Mapping[int, str]], None]
+    advice: str
+
+    def hold(self, store: Store, timeout: float) -> list[str]:
+        """Everybody's cards, in order; says who is missing after `NOTICE_AFTER` seconds.
+
+        Raises:
+            LaunchError: the same on all: `check` did somewhere, another has this number, somebody is still missing
+                after `timeout` seconds, or the store is gone.
+
+        """
+        with self.telling(store):
+            return self._hold(store, timeout)
+
+    @contextmanager
+    def telling(self, store: Store) -> Iterator[None]:
+        """A block whose `LaunchError` here is raised by `hold` on all the others."""
+        try:
+            try:
+                yield
+            except LaunchError as error:
+                store.set(f"{self.noun}/problem", str(error))
+                self._part(store)
+                raise
+        except dist.DistError as error:
+            raise LaunchError(f"{self.noun} 0, where all meet, ended before all had come: see what it said") from error
+
+    def _hold(self, store: Store, timeout: float) -> list[str]:
+        self._give(store)
+        start, noticed, present = time.monotonic(), False, dict[int, str]()
+        while missing := self._collect(store, present):
+            waited = time.monotonic() - start
+            who = f"{self.noun}{'s' if len(missing) > 1 else ''} {_listed(missing)} of {self.count}"
+            if waited >= timeout:
+                self.check(present)
+                raise LaunchError(f"{who} did not come within {timeout:.0f} s: {self.advice}")
+            if waited >= NOTICE_AFTER and not noticed:
+                noticed = True
+                self.check(present)
+                if self.index == min(present):
+                    _logger.warning(f"waiting for {who}, up to {timeout:.0f} s: {self.advice}")
+            time.sleep(_POLL_EVERY)
+        self.check(present)
+        self._part(store)
+        return [present[number] for number in range(self.count)]
+
+    def _give(self, store: Store) -> None:
+        held = store.compare_set(f"{self.noun}/{self.index}", "", self.card).decode()
+        if held != self.card:
+            raise LaunchError(f"two processes are {self.noun} {self.index}: {held} and {self.card}")
+
+    def _collect(self, store: Store, present: dict[int, str]) -> list[int]:
+        """Add the newcomers to `present`; returns the numbers of those still missing."""
+        if store.check([f"{self.noun}/problem"]):
+            raise LaunchError(store.get(f"{self.noun}/problem").decode())
+        for number in range(self.count):
+            if number not in present and store.check([f"{self.noun}/{number}"]):
+                present[number] = store.get(f"{self.noun}/{number}").decode()
+        return [number for number in range(self.count) if number not in present]
+
+    def _part(self, store: Store) -> None:
+        """Tell that this participant has read everything; number 0, who may serve the store, waits for the others."""
+        deadline = time.monotonic() + _FAREWELL
+        done = store.add(f"{self.noun}/done", 1)
+        while self.index == 0 and done < self.count and time.monotonic() < deadline:
+            time.sleep(_POLL_EVERY)
+            done = store.add(f"{self.noun}/done", 0)
 
 
-def _collect(store: Store, noun: str, count: int, present: dict[int, str]) -> list[int]:
-    """Add the newcomers to `present`; returns the numbers of those still missing."""
-    for number in range(count):
-        if number not in present and store.check([f"{noun}/{number}"]):
-            present[number] = store.get(f"{noun}/{number}").decode()
-    return [number for number in range(count) if number not in present]
-
-
-def _part(store: Store, noun: str, count: int, *, last: bool) -> None:
-    """Tell that this participant has read everything; the last to go, whose store it may be, waits for the others."""
-    deadline = time.monotonic() + _FAREWELL
-    done = store.add(f"{noun}/done", 1)
-    while last and done < count and time.monotonic() < deadline:
-        time.sleep(_POLL_EVERY)
-        done = store.add(f"{noun}/done", 0)
-
-
-def _names(noun: str, numbers: list[int]) -> str:
-    shown = ", ".join(str(number) for number in numbers[:8]) + (", ..." if len(numbers) > 8 else "")
-    return f"{noun}{'s' if len(numbers) > 1 else ''} {shown}"
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(str(number) for number in numbers[:8]) + (", ..." if len(numbers) > 8 else "")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from mixtralkit.dist.board import Board, BoardLost
 from mixtralkit.dist.collective_error import is_collective_error
 from mixtralkit.dist.evidence import Evidence
+from mixtralkit.dist.exit_watch import ExitWatch
 from mixtralkit.dist.failure import Failure, GroupFailure, own_failure
 from mixtralkit.dist.heartbeat import Heartbeat
 from mixtralkit.dist.member import Member
@@ -45,6 +46,10 @@ class Watchdog:
         self._warned: set[int] = set()
         self._logger = get_logger(__name__)
 
+    def count_collectives(self, begun: Callable[[], int]) -> None:
+        """Ask `begun` how many collectives this rank has begun: who has begun fewer than the others is late."""
+        self._heartbeat.begun = begun
+
     def start(self) -> None:
         """Begin to beat and to watch."""
         self._heartbeat.start()
@@ -56,10 +61,7 @@ class Watchdog:
         self._heartbeat.stop()
 
     def at(self, where: str) -> None:
-        """Note where this rank is ("decode step 17"); shown when it is lost or late. Cheap: call it every step.
-
-        All ranks should pass the same places in the same order, as who has passed fewer is late.
-        """
+        """Note where this rank is ("decode step 17"); shown when it is lost or late. Cheap: call it every step."""
         self._heartbeat.at(where)
 
     def find(self) -> Failure | None:
@@ -78,7 +80,7 @@ class Watchdog:
         collective = is_collective_error(error)
         if (found := self._look_for_cause(self._patience(error, collective), suspicious=collective)) is not None:
             return found
-        trace = "".join(traceback.format_exception(error))
+        trace = "".join(traceback.format_exception(error)).rstrip()
         with self._lock:
             self._found = self._publish(own_failure(self._me, error, trace, self._heartbeat.where))
             return self._found
@@ -98,12 +100,12 @@ class Watchdog:
         self.stop()
 
     def farewell(self) -> None:
-        """Give the other ranks, and above all other hosts, the time to read why the group ends."""
+        """Give the other ranks, and above all those on other hosts, a second to read why the group ends."""
         deadline = time.monotonic() + _FAREWELL
         try:
             while time.monotonic() < deadline:
                 self._heartbeat.refresh()
-                if self._heartbeat.ask(lambda board: board.count("acknowledged")) >= len(self.members) - 1:
+                if self._heartbeat.ask(lambda board: board.count("acknowledged")) >= len(self.members):
                     return
                 time.sleep(_TICK / 4)
         except BoardLost:
@@ -139,6 +141,8 @@ class Watchdog:
     def _look_for_cause(self, patience: float, *, suspicious: bool) -> Failure | None:
         deadline = time.monotonic() + patience
         while True:
+            if (found := self.find()) is not None:
+                return found
             self._heartbeat.refresh()
             if (found := self.find()) is not None:
                 return found
@@ -158,12 +162,14 @@ class Watchdog:
 
     def _watch(self) -> None:
         last = time.monotonic()
-        while not self._stopped.wait(_TICK):
+        exits = ExitWatch(member.pid for member in self.evidence.other_neighbours())
+        while not self._stopped.is_set():
+            exits.wait(_TICK)
             now = time.monotonic()
             self.evidence.tick(now - last)
             last = now
             self._warn()
-            if (failure := self.find()) is not None:
+            if not self._stopped.is_set() and (failure := self.find()) is not None:
                 self._stopped.wait(_GRACE)
                 if self.on_failure is not None:
                     self.on_failure(failure)

@@ -1,0 +1,106 @@
+"""Starts the ranks of program.py as real processes and collects how they end."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRAM = str(Path(__file__).with_name("program.py"))
+PATIENCE = 90.0  # seconds; far above what any run needs, so that a hang fails the test and not the machine
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one process ended; `seconds` from its start."""
+
+    status: int
+    output: str
+    seconds: float
+
+    @property
+    def reports(self) -> list[str]:
+        """The texts that were reported, by their first lines."""
+        return [line.removeprefix("REPORT ") for line in self.output.splitlines() if line.startswith("REPORT ")]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """An environment without traces of another launcher."""
+    dropped = (
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "GLOO_SOCKET_IFNAME",
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in dropped and "TORCHELASTIC" not in name}
+    root = str(Path(__file__).parents[2])
+    return {**kept, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", **more}
+
+
+def torchrun(nproc: int, *arguments: str, options: Sequence[str] = ("--standalone",)) -> list[str]:
+    """The command line of torchrun with program.py."""
+    return [sys.executable, "-m", "torch.distributed.run", *options, f"--nproc_per_node={nproc}", PROGRAM, *arguments]
+
+
+def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Run:
+    """Run `command` to its end; nothing of its session is left behind."""
+    return finish([start(command, env)])[0]
+
+
+def run_by_hand(world_size: int, *arguments: str, sizes: Mapping[int, int] | None = None) -> list[Run]:
+    """One process a rank with the variables set as for srun, without torchrun; `sizes` are other WORLD_SIZEs."""
+    port = str(free_port())
+    ranks = []
+    for rank in range(world_size):
+        size = str((sizes or {}).get(rank, world_size))
+        variables = environment(RANK=str(rank), WORLD_SIZE=size, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        ranks.append(start([sys.executable, PROGRAM, *arguments], variables))
+    return finish(ranks)
+
+
+def start(command: Sequence[str], env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+    """Start `command` in a session of its own, its two outputs in one."""
+    return subprocess.Popen(
+        command,
+        env=env or environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(processes: Sequence["subprocess.Popen[str]"]) -> list[Run]:
+    """Wait for all `processes`, started just now; then kill what their sessions still hold."""
+    began, runs = time.monotonic(), []
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=PATIENCE)
+            runs.append(Run(process.returncode, output, time.monotonic() - began))
+    finally:
+        for process in processes:
+            end_session(process)
+    return runs
+
+
+def end_session(process: "subprocess.Popen[str]") -> bool:
+    """Kill what is left of the session that `process` leads; returns whether there was anything."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def free_port() -> int:
+    """A port that nobody listens at just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

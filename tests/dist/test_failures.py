@@ -1,0 +1,90 @@
+"""Faults injected into real groups: what users see, on which ranks, and that nothing is left running."""
+
+import re
+
+from tests.dist.processes import end_session, finish, run, run_by_hand, start, torchrun
+
+RANK_1 = r"rank 1 on \S+ \(pid \d+\)"
+
+
+def test_an_exception_is_told_once_with_its_traceback_under_torchrun() -> None:
+    ended = run(torchrun(3, "raise", "1"))
+    assert ended.status == 1
+    assert len(ended.reports) == 1
+    assert re.fullmatch(RANK_1 + r" failed at step 5:", ended.reports[0])
+    assert ended.output.count("Traceback (most recent call last):\n  File") >= 1
+    assert ended.output.count("\nValueError: the root cause\n") == 1
+    # torchrun's own closing report names the same cause for every rank, and no connection of gloo's.
+    assert re.search(r"traceback : " + RANK_1 + r" failed: ValueError: the root cause", ended.output)
+    assert "gloo" not in ended.output
+
+
+def test_a_killed_rank_is_named_with_its_signal_under_torchrun() -> None:
+    process = start(torchrun(3, "kill", "1"))
+    (ended,) = finish([process])
+    assert ended.status == 1
+    assert len(ended.reports) == 1
+    assert re.fullmatch(RANK_1 + r" was killed by SIGKILL; last seen at step 5", ended.reports[0])
+    assert not end_session(process)
+
+
+def test_a_stopped_rank_is_warned_of_named_and_removed_under_torchrun() -> None:
+    process = start(torchrun(2, "stop", "1", "--timeout", "4"))
+    (ended,) = finish([process])
+    assert ended.status == 1
+    assert re.search(
+        r"LOG " + RANK_1 + r" has not answered for \d s \(its process is stopped\); last seen at step 5", ended.output
+    )
+    assert len(ended.reports) == 1
+    assert re.fullmatch(
+        RANK_1 + r" has not answered for \d s \(its process is stopped\); last seen at step 5", ended.reports[0]
+    )
+    assert not end_session(process)
+
+
+def test_a_late_rank_is_told_from_those_that_wait_for_it() -> None:
+    ended = run_by_hand(3, "sleep", "1", "--timeout", "1")
+    assert [one.status for one in ended] == [1, 1, 1]
+    reports = [text for one in ended for text in one.reports]
+    assert len(reports) == 1
+    assert re.fullmatch(RANK_1 + r" has not come to a collective within its time-out; last seen at step 5", reports[0])
+
+
+def test_a_user_error_on_all_ranks_is_told_once_and_plainly() -> None:
+    ended = run_by_hand(3, "all-user-error")
+    assert [one.status for one in ended] == [1, 1, 1]
+    assert [one.reports for one in ended] == [["part 3 is missing"], [], []]
+    assert not any("Traceback" in one.output for one in ended)
+
+
+def test_a_user_error_on_one_rank_names_it() -> None:
+    ended = run_by_hand(2, "user-error", "1")
+    assert [one.status for one in ended] == [1, 1]
+    assert ended[0].reports == []
+    assert re.fullmatch(RANK_1 + ": part 3 is missing", ended[1].reports[0])
+
+
+def test_ranks_that_differ_are_told_the_same_thing() -> None:
+    ended = run_by_hand(3, "ok", "1", "--belief", "another")
+    assert [one.status for one in ended] == [1, 1, 1]
+    texts = {text for one in ended for text in one.reports}
+    assert len(texts) == 1
+    assert re.fullmatch(
+        r"the ranks do not agree: --belief is common for rank 0 on .*, rank 2 on .*, another for "
+        + RANK_1
+        + r"\. Start .*",
+        texts.pop(),
+    )
+
+
+def test_ranks_that_differ_in_world_size_do_not_run() -> None:
+    ended = run_by_hand(2, "ok", sizes={1: 3})
+    for one in ended:
+        assert one.status == 1
+        assert re.search(r"world size is 2 for rank 0 on .*, 3 for rank 1 on ", one.reports[0])
+
+
+def test_a_rank_that_never_comes_is_named() -> None:
+    (ended,) = run_by_hand(1, "ok", "--join-timeout", "1", sizes={0: 2})
+    assert ended.status == 1
+    assert ended.reports[0].startswith("rank 1 of 2 did not come within 1 s: ")
