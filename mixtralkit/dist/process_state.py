@@ -7,6 +7,8 @@ process asked about later is only known to be gone. Without a /proc every proces
 import signal
 from pathlib import Path
 
+TERMINATED = 128 + signal.SIGTERM  # the exit status of a program that ends itself on SIGTERM, as shells count it
+ENDED_BY_SIGTERM = "was ended by SIGTERM"
 _PROC = Path("/proc")
 # Positions in /proc/PID/stat behind the command name, which is in parentheses and may hold spaces (man 5 proc).
 _STATE, _START_TIME, _EXIT_CODE = 0, 19, 49
@@ -46,6 +48,8 @@ def _stat(pid: int) -> list[str] | None:
 
 def _ending(wait_status: int) -> str:
     number = wait_status & 0x7F
+    if number == signal.SIGTERM or wait_status >> 8 == TERMINATED:
+        return ENDED_BY_SIGTERM
     if not number:
         return f"ended with exit status {wait_status >> 8}"
     try:

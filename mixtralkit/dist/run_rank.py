@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from mixtralkit.dist.failure import Failure
 from mixtralkit.dist.launch import Group, LaunchOptions, close_group, open_group
+from mixtralkit.dist.process_state import ENDED_BY_SIGTERM, TERMINATED
 from mixtralkit.dist.watchdog import Watchdog
 from mixtralkit.env import launch_env, torchrun_error_file
 from mixtralkit.errors import MixtralKitError
@@ -76,6 +77,7 @@ class _Ending:
     def __init__(self, watchdog: Watchdog, rank: int, report: Callable[[str], None]) -> None:
         self._watchdog, self._rank, self._report = watchdog, rank, report
         self._lock = threading.Lock()
+        self._terminating = False
         watchdog.on_failure = self.end
         self._awake, waker = os.pipe()
         os.set_blocking(waker, False)
@@ -86,6 +88,8 @@ class _Ending:
     def end(self, failure: Failure) -> NoReturn:
         """Tell `failure` if that is for this rank to do, and end the process."""
         with self._lock:  # never released: the process ends here
+            if self._terminating and failure.what == ENDED_BY_SIGTERM:
+                self.leave(TERMINATED)  # all ranks are being ended: no news
             if self._watchdog.may_tell(failure):
                 self._report(failure.told_by_itself() if failure.rank == self._rank else str(failure))
             _tell_torchrun(str(failure))
@@ -103,10 +107,11 @@ class _Ending:
         """SIGTERM needs a thread: the main one may be inside a collective, where no Python handler runs."""
         while os.read(self._awake, 1)[0] != signal.SIGTERM:
             pass
+        self._terminating = True
         if (failure := self._watchdog.wait_for_cause(_CAUSE_WITHIN)) is not None:
             self.end(failure)
         with self._lock:  # unless the end has begun
-            self.leave(128 + signal.SIGTERM)
+            self.leave(TERMINATED)
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

@@ -77,6 +77,15 @@ def start(command: Sequence[str], env: Mapping[str, str] | None = None) -> "subp
     )
 
 
+def wait_for_start(process: "subprocess.Popen[str]") -> None:
+    """Return when a rank of `process` has said that it is in the group."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("rank "):
+            return
+    raise AssertionError("the ranks did not start")
+
+
 def finish(processes: Sequence["subprocess.Popen[str]"]) -> list[Run]:
     """Wait for all `processes`, started just now; then kill what their sessions still hold."""
     began, runs = time.monotonic(), []

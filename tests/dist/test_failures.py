@@ -2,7 +2,7 @@
 
 import re
 
-from tests.dist.processes import end_session, finish, run, run_by_hand, start, torchrun
+from tests.dist.processes import end_session, finish, run, run_by_hand, start, torchrun, wait_for_start
 
 RANK_1 = r"rank 1 on \S+ \(pid \d+\)"
 
@@ -88,3 +88,13 @@ def test_a_rank_that_never_comes_is_named() -> None:
     (ended,) = run_by_hand(1, "ok", "--join-timeout", "1", sizes={0: 2})
     assert ended.status == 1
     assert ended.reports[0].startswith("rank 1 of 2 did not come within 1 s: ")
+
+
+def test_ending_torchrun_ends_all_ranks_without_a_word_about_each_other() -> None:
+    process = start(torchrun(3, "ok", "--steps", "100000"))
+    wait_for_start(process)
+    process.terminate()
+    (ended,) = finish([process])
+    assert ended.status != 0
+    assert ended.reports == []
+    assert not end_session(process)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.dist.processes import Run, end_session, environment, finish, torchrun
+from tests.dist.processes import Run, end_session, environment, finish, torchrun, wait_for_start
 from tests.netns import Host, two_hosts, why_not
 
 PORT = 29540
@@ -53,7 +53,7 @@ def test_both_hosts_hear_how_a_rank_of_one_was_killed(hosts: tuple[Host, Host]) 
 def test_hosts_cut_off_from_each_other_end_in_the_same_words(hosts: tuple[Host, Host]) -> None:
     processes = start_torchrun(hosts, "ok", "--timeout", "4", "--steps", "100000")
     for process in processes:
-        _wait_for_start(process)
+        wait_for_start(process)
     time.sleep(1.5)  # some beats, so that each side knows where the other is
     hosts[0].cut()
     first, second = finish(processes)
@@ -67,15 +67,6 @@ def _ends_with_loss(run: Run, *, lost: int, host: Host) -> None:
     assert len(run.reports) == 1
     pattern = rf"rank {lost} on {host.name} \(pid \d+\) has not answered for \d+ s; last seen at step \d+"
     assert re.fullmatch(pattern, run.reports[0])
-
-
-def _wait_for_start(process: "subprocess.Popen[str]") -> None:
-    """Return when a rank of `process` has said that it is in the group."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("rank "):
-            return
-    raise AssertionError("the ranks did not start")
 
 
 def _options(master: Host, node: int) -> tuple[str, ...]:
