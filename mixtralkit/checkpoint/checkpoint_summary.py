@@ -7,6 +7,8 @@ import torch
 
 from mixtralkit.checkpoint.formats import Checkpoint, detect
 from mixtralkit.checkpoint.manifest import MANIFEST
+from mixtralkit.checkpoint.split_files import FileParts
+from mixtralkit.checkpoint.torch_archive import zip_records
 from mixtralkit.checkpoint.weights import Weights
 from mixtralkit.config import ModelConfig
 from mixtralkit.moe.placement.plan import even_split
@@ -77,6 +79,10 @@ def summarize(folder: Path | str, world_size: int = 1) -> Summary:
 def _checksums(checkpoint: Checkpoint) -> str:
     if (checkpoint.folder / MANIFEST).exists():
         return MANIFEST
-    if checkpoint.files[0].name.endswith(".safetensors"):
-        return f"none: a flipped bit would go unnoticed; 'mixtralkit verify --write-manifest' writes {MANIFEST}"
-    return "the zip's CRC-32"
+    if all(_has_crc(file) for file in checkpoint.files):
+        return "the zip's CRC-32"
+    return f"none: a flipped bit would go unnoticed; 'mixtralkit verify --write-manifest' writes {MANIFEST}"
+
+
+def _has_crc(file: FileParts) -> bool:
+    return not file.name.endswith(".safetensors") and any(record.crc for record in zip_records(file))

@@ -6,7 +6,7 @@ import torch
 
 from mixtralkit.checkpoint.mapped_bytes import MappedBytes
 from mixtralkit.checkpoint.safetensors_header import read_safetensors_header
-from mixtralkit.checkpoint.split_files import FileParts
+from mixtralkit.checkpoint.split_files import FileParts, shown
 from mixtralkit.checkpoint.tensor_info import TensorInfo
 from mixtralkit.checkpoint.torch_archive import read_torch_archive
 from mixtralkit.errors import CheckpointError
@@ -37,7 +37,7 @@ class CheckpointReader:
             if name in self.tensors:
                 first = self.tensors[name].file.path
                 raise CheckpointError(
-                    f"{name} is both in {first} and in {info.file.path}; each may be in one file only"
+                    f"{shown(name)} is both in {first} and in {info.file.path}; each may be in one file only"
                 )
             self.tensors[name] = info
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mixtralkit.checkpoint.split_files import FileParts, damaged, open_joined
+from mixtralkit.checkpoint.split_files import FileParts, damaged, open_joined, shown
 from mixtralkit.checkpoint.tensor_info import TensorInfo, contiguous_stride
 from mixtralkit.errors import CheckpointError
 
@@ -49,7 +49,9 @@ def _parse(file: FileParts, text: bytes) -> dict[str, Any]:
         names: set[str] = set()
         for name, _ in pairs:
             if name in names:
-                raise CheckpointError(f"{file.path} names {name} twice in its header; get it from a source you trust")
+                raise CheckpointError(
+                    f"{file.path} names {shown(name)} twice in its header; get it from a source you trust"
+                )
             names.add(name)
         return dict(pairs)
 
@@ -68,10 +70,10 @@ def _describe(file: FileParts, name: str, entry: Any, begin: int) -> TensorInfo:
         shape = tuple(int(size) for size in entry["shape"])
         dtype = DTYPES[entry["dtype"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise damaged(file, f"gives {name} an unknown dtype or no valid place ({error!r})") from error
+        raise damaged(file, f"gives {shown(name)} an unknown dtype or no valid place ({error!r})") from error
     info = TensorInfo(file, begin + first, dtype, shape, contiguous_stride(shape))
     if first < 0 or any(size < 0 for size in shape) or last - first != info.nbytes:
-        raise damaged(file, f"gives {name} {list(shape)} the place {first}..{last}, which does not fit")
+        raise damaged(file, f"gives {shown(name)} {list(shape)} the place {first}..{last}, which does not fit")
     return info
 
 
@@ -80,7 +82,7 @@ def _check_places(file: FileParts, tensors: dict[str, TensorInfo], begin: int) -
     end = begin
     for name, info in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].nbytes)):
         if info.offset != end:
-            raise damaged(file, f"lets {name} overlap another tensor or follow a gap")
+            raise damaged(file, f"lets {shown(name)} overlap another tensor or follow a gap")
         end += info.nbytes
     if end > file.size:
         raise damaged(file, f"is truncated: it has {file.size:,} bytes of {end:,}")

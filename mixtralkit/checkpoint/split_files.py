@@ -65,11 +65,16 @@ def damaged(file: FileParts, what: str) -> CheckpointError:
     return CheckpointError(f"{file.path} {what}; download it again")
 
 
+def shown(name: str) -> str:
+    """`name`, which a file may have made up, without line breaks and escape codes."""
+    return name if name.isprintable() else ascii(name)
+
+
 def name_some(names: Iterable[str], limit: int = 10) -> str:
     """The first `limit` of `names` separated by commas, and how many more there are."""
     listed = list(names)
     more = len(listed) - limit
-    return ", ".join(listed[:limit]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(shown, listed[:limit])) + (f" and {more} more" if more > 0 else "")
 
 
 def _add_part(parts: dict[int, Path], number: int, path: Path) -> None:

@@ -7,29 +7,51 @@ place is checked against the zip's own directory.
 
 import pickle
 import struct
+import sys
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mixtralkit.checkpoint.split_files import FileParts, damaged, name_some, open_joined
+from mixtralkit.checkpoint.split_files import FileParts, damaged, name_some, open_joined, shown
 from mixtralkit.checkpoint.tensor_info import TensorInfo
 from mixtralkit.errors import CheckpointError
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
+# What zipfile and torch raise on damaged tables depends on which byte is hit.
+_MALFORMED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.PickleError,
+)
 _PICKLE_START = b"\x80"
 
 
 @dataclass(frozen=True)
 class Record:
-    """An entry of a zip: `size` bytes from `offset` on, whose CRC-32 should be `crc`."""
+    """An entry of a zip: `size` bytes from `offset` on, whose CRC-32 should be `crc`.
+
+    torch.save writes 0 for all when its user has turned checksums off (`set_crc32_options`).
+    """
 
     name: str
     offset: int
     size: int
     crc: int
+
+    def fits(self, crc: int) -> bool:
+        """Whether `crc` is that of the bytes as they were written, as far as can be known."""
+        return self.crc in (0, crc)
 
 
 def read_torch_archive(file: FileParts) -> dict[str, TensorInfo]:
@@ -40,6 +62,8 @@ def read_torch_archive(file: FileParts) -> dict[str, TensorInfo]:
     """
     records = {record.offset: record for record in zip_records(file)}
     with open_joined(file) as stream:
+        _check_tables(file, stream, records)
+        stream.seek(0)
         _refuse_unsafe(file, stream)
         stream.seek(0)
         content = _load_without_data(file, stream)
@@ -57,7 +81,7 @@ def zip_records(file: FileParts) -> list[Record]:
         try:
             with zipfile.ZipFile(stream) as archive:
                 entries = archive.infolist()
-        except (zipfile.BadZipFile, struct.error, ValueError, OSError) as error:
+        except (zipfile.BadZipFile, struct.error, OSError, *_MALFORMED) as error:
             raise _incomplete(file) from error
         return sorted((_record(file, stream, entry) for entry in entries), key=lambda record: record.offset)
 
@@ -72,8 +96,23 @@ def _record(file: FileParts, stream: BinaryIO, entry: zipfile.ZipInfo) -> Record
     if magic != b"PK\x03\x04" or stream.read(name_length) != entry.orig_filename.encode():
         raise _incomplete(file)
     if entry.compress_type != zipfile.ZIP_STORED or offset + entry.file_size > file.size:
-        raise damaged(file, f"has an entry {entry.filename} that is compressed or cut off")
+        raise damaged(file, f"has an entry {shown(entry.filename)} that is compressed or cut off")
     return Record(entry.filename, offset, entry.file_size, entry.CRC)
+
+
+def _check_tables(file: FileParts, stream: BinaryIO, records: dict[int, Record]) -> None:
+    """Check what is small and says where and what the data is; the data's own CRCs are left to verify.py."""
+    for record in records.values():
+        if "/data/" in record.name:
+            continue
+        stream.seek(record.offset)
+        content = stream.read(record.size)
+        if not record.fits(zlib.crc32(content)):
+            raise damaged(file, f"has wrong bytes in {shown(record.name)}, which do not have their CRC-32")
+        if record.name.endswith("/byteorder") and content.decode("ascii", "replace") != sys.byteorder:
+            raise CheckpointError(
+                f"{file.path} is of a machine of the other byte order; save it again on one like this"
+            )
 
 
 def _not_a_zip(file: FileParts, magic: bytes) -> CheckpointError:
@@ -98,7 +137,7 @@ def _incomplete(file: FileParts) -> CheckpointError:
 def _refuse_unsafe(file: FileParts, stream: BinaryIO) -> None:
     try:
         unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(stream)
-    except (RuntimeError, pickle.UnpicklingError, ValueError, EOFError, IndexError) as error:
+    except _MALFORMED as error:
         raise damaged(file, "has a table of tensors that cannot be read") from error
     if unsafe:
         raise CheckpointError(
@@ -114,7 +153,7 @@ def _load_without_data(file: FileParts, stream: BinaryIO) -> Any:
             return torch.load(stream, map_location="meta", weights_only=True)
         with FakeTensorMode():
             return torch.load(stream, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, ValueError, TypeError, EOFError, KeyError, IndexError) as error:
+    except _MALFORMED as error:
         # torch's own message may advise to load without weights_only; it is not passed on.
         raise CheckpointError(f"{file.path} is damaged or unsafe: its table of tensors cannot be read") from error
 
@@ -126,13 +165,13 @@ def _torch_version() -> tuple[int, int]:
 
 def _describe(file: FileParts, name: str, value: Any, records: dict[int, Record]) -> TensorInfo:
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
-        raise CheckpointError(f"{file.path}: {name} is a {type(value).__name__}, not a plain tensor")
+        raise CheckpointError(f"{file.path}: {shown(name)} is a {type(value).__name__}, not a plain tensor")
     begin = value.untyped_storage()._checkpoint_offset
     record = None if begin is None else records.get(begin)
     if begin is None or record is None:
-        raise damaged(file, f"has no data where {name} should be")
+        raise damaged(file, f"has no data where {shown(name)} should be")
     offset = begin + int(value.storage_offset()) * value.dtype.itemsize
     info = TensorInfo(file, offset, value.dtype, tuple(value.shape), tuple(value.stride()))
     if offset + info.extent > begin + record.size:
-        raise damaged(file, f"has less data for {name} than its shape {list(value.shape)} asks for")
+        raise damaged(file, f"has less data for {shown(name)} than its shape {list(value.shape)} asks for")
     return info

@@ -12,7 +12,7 @@ from mixtralkit.checkpoint.byte_progress import ByteCounter, ByteProgress
 from mixtralkit.checkpoint.formats import Checkpoint, detect, is_lfs_pointer
 from mixtralkit.checkpoint.manifest import manifest_problems, read_manifest
 from mixtralkit.checkpoint.reader import CheckpointReader, read_tensor_infos
-from mixtralkit.checkpoint.split_files import FileParts, open_joined
+from mixtralkit.checkpoint.split_files import FileParts, open_joined, shown
 from mixtralkit.checkpoint.torch_archive import zip_records
 from mixtralkit.checkpoint.weights import Weights
 from mixtralkit.errors import CheckpointError, MixtralKitError
@@ -115,7 +115,7 @@ def _crc_problems(file: FileParts, counter: ByteCounter) -> Iterator[str]:
             while left and (chunk := stream.read(min(left, CHUNK))):
                 crc, left = zlib.crc32(chunk, crc), left - len(chunk)
                 counter.add(file.name, len(chunk))
-            if crc != record.crc:
+            if not record.fits(crc):
                 yield (
                     f"{_part_of(file, record.offset)} has wrong bytes: {record.size:,} from byte {record.offset:,} of "
                     f"{file.name} on do not have their CRC-32; download it again"
@@ -139,7 +139,7 @@ def _value_problems(file: FileParts, counter: ByteCounter) -> Iterator[str]:
         wrong = sum(_not_finite(part) for part in _in_pieces(reader, name, counter))
         if wrong:
             count = torch.Size(info.shape).numel()
-            yield f"{file.path}: {wrong:,} of the {count:,} values of {name} are NaN or infinite; download it again"
+            yield f"{file.path} has {wrong:,} NaN or infinite values of {count:,} in {shown(name)}; download it again"
 
 
 def _in_pieces(reader: CheckpointReader, name: str, counter: ByteCounter) -> Iterator[torch.Tensor]:

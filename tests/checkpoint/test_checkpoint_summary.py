@@ -7,6 +7,7 @@ import torch
 
 from mixtralkit.checkpoint.checkpoint_summary import RankShare, summarize
 from mixtralkit.checkpoint.manifest import write_manifest
+from mixtralkit.checkpoint.verify import verify
 from mixtralkit.errors import UsageError
 from tests.checkpoint.make_checkpoints import TINY, Kind, make_checkpoint
 
@@ -41,6 +42,17 @@ def test_says_what_it_is(tmp_path: Path) -> None:
     assert summarize(tmp_path / "hf").checksums.startswith("none: a flipped bit would go unnoticed")
     write_manifest(tmp_path / "hf")
     assert summarize(tmp_path / "hf").checksums == "SHA256SUMS"
+
+
+def test_a_pth_saved_without_checksums_is_read(tmp_path: Path) -> None:
+    """Torch then writes 0 for each CRC-32; that is no damage, but no protection either."""
+    torch.serialization.set_crc32_options(False)
+    try:
+        make_checkpoint(tmp_path, Kind.MISTRAL_PTH)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert verify(tmp_path) == []
+    assert summarize(tmp_path).checksums.startswith("none")
 
 
 def test_more_ranks_than_experts(tmp_path: Path) -> None:
