@@ -10,7 +10,7 @@ from mixtralkit.checkpoint.merge_parts import merge as merge_parts
 from mixtralkit.checkpoint.verify import verify as find_problems
 from mixtralkit.cli.options import InspectOptions, MergeOptions, VerifyOptions
 from mixtralkit.cli.progress import Progress
-from mixtralkit.cli.sizes import size
+from mixtralkit.cli.sizes import counted, size
 from mixtralkit.cli.tables import spans, table
 from mixtralkit.cli.terminal import say
 
@@ -37,7 +37,7 @@ def verify(options: VerifyOptions) -> int:
     for problem in problems:
         say(str(problem))
     if problems:
-        say(f"{len(problems)} problem{'s' if len(problems) > 1 else ''} found in {options.model_weights}")
+        say(f"{counted(len(problems), 'problem')} found in {options.model_weights}")
         return 1
     if options.write_manifest:
         with _progress("hashing") as update:
@@ -64,7 +64,7 @@ def _files(summary: Summary) -> dict[str, str]:
     names = [path.name for file in checkpoint.files for path in file.paths]
     shown = f"{names[0]} ... {names[-1]} ({len(names)})" if len(names) > 1 else names[0]
     facts = {
-        "form": f"{summary.form}, {summary.naming} names",
+        "form": f"{summary.form}, {summary.naming}",
         "files": f"{shown}, {size(checkpoint.size)}",
         "tokenizer": checkpoint.tokenizer.name if checkpoint.tokenizer else "none in the folder",
         "checksums": summary.checksums,

@@ -14,7 +14,7 @@ from mixtralkit import __version__
 from mixtralkit.env import fastermoe_variables, requested_threads
 
 # The lowest versions that are supported, as in requirements.txt.
-REQUIRED = {"torch": "2.10", "sentencepiece": "0.2.1", "safetensors": "0.8", "fire": "0.7", "numpy": "2.0"}
+REQUIRED = {"torch": "2.10", "sentencepiece": "0.2.1", "fire": "0.7", "numpy": "2.0"}
 
 State = Literal["ok", "no", "missing"]
 

@@ -11,7 +11,8 @@ from mixtralkit.cli.patience import from_rank_0
 from mixtralkit.cli.prompts import read_prompts
 from mixtralkit.cli.ranks import run_on_ranks
 from mixtralkit.cli.report import gather_report, report_text
-from mixtralkit.cli.session import open_session
+from mixtralkit.cli.session import Session, open_session
+from mixtralkit.cli.sizes import counted
 from mixtralkit.cli.terminal import aside, say
 from mixtralkit.dist.launch import Group
 from mixtralkit.engine.request import Completion, Request
@@ -26,12 +27,10 @@ def generate(options: GenerateOptions) -> int:
 
 def _generate(group: Group, options: GenerateOptions) -> None:
     warn_of_fastermoe()
+    group.at("reading the prompts")
     prompts = from_rank_0(group.control, lambda: read_prompts(options.prompt, options.prompt_file))
     session = open_session(group, options, options.batch_size)
-    requests = [
-        Request(tuple(session.tokenizer.encode(prompt)), replace(options.params, seed=options.seed + number))
-        for number, prompt in enumerate(prompts)
-    ]
+    requests = _requests(session, options, prompts)
     streams = len(prompts) == 1 and options.output_kind == "text"
     if streams and group.rank == 0:
         say(_opening(prompts[0]), end="")
@@ -39,6 +38,17 @@ def _generate(group: Group, options: GenerateOptions) -> None:
     report = gather_report(session) if options.report_kind != "none" else None
     if group.rank == 0:
         _show(options, prompts, completions, report, streamed=streams)
+
+
+def _requests(session: Session, options: GenerateOptions, prompts: Sequence[str]) -> list[Request]:
+    """A request a prompt, each with a seed of its own; checked here, before anything is shown."""
+    config = session.model.config
+    requests = []
+    for number, prompt in enumerate(prompts):
+        params = replace(options.params, seed=options.seed + number)
+        requests.append(Request(tuple(session.tokenizer.encode(prompt)), params))
+        requests[-1].check(config.vocab_size, config.context)
+    return requests
 
 
 def _show(
@@ -78,8 +88,8 @@ def _closing(completion: Completion) -> str:
         "length": "--max-tokens",
         "context": "end of the model's context",
     }
-    tokens = f"{len(completion.tokens)} token{'s' if len(completion.tokens) != 1 else ''}"
-    return f"\n\n[Ended by]:\n{why[completion.finish_reason]}, {tokens}\n\n{RULE}Example END{RULE}\n"
+    length = counted(len(completion.tokens), "token")
+    return f"\n\n[Ended by]:\n{why[completion.finish_reason]}, {length}\n\n{RULE}Example END{RULE}\n"
 
 
 def _document(prompt: str, completion: Completion) -> dict[str, Any]:

@@ -56,8 +56,12 @@ def _title(options_class: type) -> str:
 
 
 def _line(item: Option) -> str:
-    default = "" if item.default in (None, "", (), False) or item.required else f" (default: {item.default})"
+    default = "" if item.default in (None, "", (), False) or item.required else f" (default: {_plain(item.default)})"
     return _entry(f"{', '.join(item.flags)} {item.metavar}".rstrip(), item.help + default)
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _entry(flags: str, text: str) -> str:

@@ -49,12 +49,19 @@ def main(arguments: Sequence[str] | None = None, *, verb: str | None = None) -> 
 
 def _fail(error: MixtralKitError) -> int:
     """Show an error that came before the ranks had met; only one of torchrun's ranks on a node does so."""
-    if not launch_env().under_torchrun:
+    if not _under_torchrun():
         complain(str(error))
         return error.exit_status
     from mixtralkit.dist.run_rank import fail_before_group
 
     return fail_before_group(error, complain)
+
+
+def _under_torchrun() -> bool:
+    try:
+        return launch_env().under_torchrun
+    except UsageError:  # the variables of another launcher, or what is left of them; that is the error to show
+        return False
 
 
 def _run_program(words: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from mixtralkit.errors import RequestError, UsageError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
+SHORTEST_TIMEOUT = 5.0  # seconds: ranks that do nothing speak every second or so
 DISPATCHES = ("auto", "local", "collective", "all_gather")
 
 
@@ -49,8 +50,8 @@ class ModelOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.timeout <= 0:
-            raise UsageError(f"--timeout is {self.timeout:g}; it must be above 0 seconds")
+        if self.timeout < SHORTEST_TIMEOUT:
+            raise UsageError(f"--timeout is {self.timeout:g}; at least {SHORTEST_TIMEOUT:g} seconds are needed")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mixtralkit.dist.collectives import Collectives
 
-TICK = 2.0  # seconds; far below any time-out that makes sense
+TICK = 1.0  # seconds; far below any time-out that can be asked for
 
 
 def from_rank_0(control: Collectives, ask: Callable[[], Any]) -> Any:

@@ -39,6 +39,8 @@ def run_on_ranks(verb: str, options: GenerateOptions | ChatOptions, work: Callab
         try:
             work(group)
         except BrokenPipeError as error:
+            if group.world_size == 1:
+                raise  # ends quietly, as other programs do; of several ranks, the others must hear of it
             raise OutputClosed("the standard output was closed") from error
         return 0
 

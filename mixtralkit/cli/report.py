@@ -6,7 +6,7 @@ from typing import Any
 
 from mixtralkit.cli.peak_memory import peak_device_memory, peak_memory
 from mixtralkit.cli.session import Session
-from mixtralkit.cli.sizes import rate, seconds, size
+from mixtralkit.cli.sizes import counted, rate, seconds, size
 from mixtralkit.cli.tables import spans, table
 from mixtralkit.engine.stats import Phase
 
@@ -52,11 +52,10 @@ def gather_report(session: Session) -> dict[str, Any]:
 
 def report_text(report: dict[str, Any]) -> str:
     """The report in lines of at most 100 characters or so."""
-    nodes = f"{report['nodes']} node{'s' if report['nodes'] > 1 else ''}"
-    ranks = f"{report['world_size']} rank{'s' if report['world_size'] > 1 else ''}"
+    where = f"{counted(report['world_size'], 'rank')} on {counted(report['nodes'], 'node')}"
     first = report["seconds_to_first_token"]
     facts = {
-        "ranks": f"{ranks} on {nodes}, {report['ranks'][0]['device'].partition(':')[0]}, {report['dtype']}",
+        "ranks": f"{where}, {report['ranks'][0]['device'].partition(':')[0]}, {report['dtype']}",
         "dispatch": f"{report['dispatch']['name']} ({report['dispatch']['reason']})",
         "load": seconds(report["load_seconds"]),
         "first token": "none" if first is None else f"after {seconds(first)}",
@@ -79,10 +78,8 @@ def _phase(phase: Phase) -> dict[str, float]:
 
 
 def _phase_text(phase: dict[str, Any]) -> str:
-    return (
-        f"{rate(phase['tokens_per_second'])} tokens/s ({phase['tokens']:,} tokens in {seconds(phase['seconds'])}, "
-        f"{phase['steps']:,} steps)"
-    )
+    what = f"{counted(phase['tokens'], 'token')} in {seconds(phase['seconds'])}, {counted(phase['steps'], 'step')}"
+    return f"{rate(phase['tokens_per_second'])} tokens/s ({what})"
 
 
 def _rank_table(ranks: Sequence[dict[str, Any]]) -> list[str]:

@@ -24,3 +24,8 @@ def seconds(value: float) -> str:
 def rate(value: float) -> str:
     """Tokens a second."""
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 token, 1,200 tokens."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

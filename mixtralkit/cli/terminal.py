@@ -15,9 +15,7 @@ def prepare() -> None:
             reconfigure(errors="backslashreplace")
     logger = logging.getLogger(ROOT)
     if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(_Line("%(message)s"))
-        logger.addHandler(handler)
+        logger.addHandler(_Asides())
         logger.propagate = False
 
 
@@ -47,6 +45,8 @@ def give_up_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Line(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return f"mixtralkit: {record.levelname.lower()}: {escaped(super().format(record))}"
+class _Asides(logging.Handler):
+    """Writes log messages as asides."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        aside(f"mixtralkit: {record.levelname.lower()}: {escaped(record.getMessage())}")

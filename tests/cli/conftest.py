@@ -1,0 +1,24 @@
+"""A small random checkpoint with its tokenizer, as a user would have it in a folder."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixtralkit.config import to_params_json
+from tests.random_model import TINY, random_model
+from tests.small_tokenizer import PIECES, small_tokenizer
+
+CONFIG = replace(TINY, vocab_size=PIECES, context=20_000)  # long enough to be interrupted
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with five experts in a .pth of Mistral's names."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    small_tokenizer(folder)
+    torch.save(random_model(CONFIG, seed=3).state_dict(), folder / "consolidated.00.pth")
+    (folder / "params.json").write_text(json.dumps(to_params_json(CONFIG)))
+    return folder

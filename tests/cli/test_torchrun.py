@@ -1,0 +1,105 @@
+"""The main job as it is typed: torchrun and the program's own launcher give the text of one process."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mixtralkit.cli.main import main
+from tests.cli.shell import PATIENCE, PROGRAM, read_until, run, start, torchrun
+from tests.cli.test_generate import greedy
+
+PROMPTS = ("To be, or not", "a sea", "the question: whether", "no more")
+SAMPLED = ("--temperature", "1.2", "--top-p", "0.95", "--seed", "7")
+
+
+def responses(document: str) -> list[str]:
+    return [completion["response"] for completion in json.loads(document)["completions"]]
+
+
+def model(checkpoint: Path) -> list[str]:
+    return ["-m", str(checkpoint), "-t", str(checkpoint / "tokenizer.model"), "--max-tokens", "12", "--report", "json"]
+
+
+@pytest.fixture
+def alone(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The sampled responses of one process."""
+    assert main(["generate", *model(checkpoint), *SAMPLED, *PROMPTS]) == 0
+    return responses(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("nproc", "dispatch"), [(2, "auto"), (4, "collective")])
+def test_greedy_text_is_the_oracles_at_any_world_size(nproc: int, dispatch: str, checkpoint: Path) -> None:
+    """The world sizes include one that does not divide the five experts, and one with a rank for each prompt."""
+    command = torchrun(nproc, *model(checkpoint), "--dispatch", dispatch, *PROMPTS)
+    done = run(command, FMOE_FASTER_SCHEDULE_ENABLE="1")
+    assert done.returncode == 0, done.stderr
+    assert responses(done.stdout) == [greedy(checkpoint, prompt, 12) for prompt in PROMPTS]
+    assert done.stderr.count("FMOE_FASTER_SCHEDULE_ENABLE has no effect") == 1
+    report = json.loads(done.stdout)["report"]
+    assert [rank["rank"] for rank in report["ranks"]] == list(range(nproc))
+    assert [expert for rank in report["ranks"] for expert in rank["experts"]] == list(range(5))
+    assert sum(rank["rows"] for rank in report["ranks"]) == sum(report["rows_per_expert"])
+    assert report["dispatch"]["name"] == ("all_gather" if dispatch == "auto" else dispatch)
+    assert all(rank["bytes_sent"] > 0 for rank in report["ranks"])
+
+
+@pytest.mark.parametrize(("nproc", "dispatch"), [(3, "auto"), (4, "all_gather")])
+def test_sampled_text_is_that_of_one_process(nproc: int, dispatch: str, checkpoint: Path, alone: list[str]) -> None:
+    done = run(torchrun(nproc, *model(checkpoint), "--dispatch", dispatch, *SAMPLED, *PROMPTS))
+    assert done.returncode == 0, done.stderr
+    assert responses(done.stdout) == alone
+
+
+def test_our_own_launcher_reads_prompts_from_a_pipe(checkpoint: Path, alone: list[str]) -> None:
+    command = [*PROGRAM, "generate", "--nproc", "2", *model(checkpoint), *SAMPLED, "--prompt-file", "-"]
+    done = run(command, stdin="\n".join(PROMPTS))
+    assert done.returncode == 0, done.stderr
+    assert responses(done.stdout) == alone
+
+
+def test_a_mistyped_option_is_told_once_by_all_ranks(checkpoint: Path) -> None:
+    done = run(torchrun(2, "-m", str(checkpoint), "--max-tokns", "5"))
+    assert done.returncode != 0
+    assert done.stdout == ""
+    message = "mixtralkit: error: there is no option --max-tokns (did you mean --max-tokens?); --help lists them all\n"
+    assert done.stderr.count(message) == 1
+
+
+def test_more_ranks_than_experts_are_refused_once_with_the_numbers(checkpoint: Path, tmp_path: Path) -> None:
+    """Before the weights are looked at, which are those of more experts."""
+    shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
+    params = json.loads((tmp_path / "params.json").read_text())
+    params["moe"]["num_experts"] = 2
+    (tmp_path / "params.json").write_text(json.dumps(params))
+    done = run([*PROGRAM, "generate", "--nproc", "3", "-m", str(tmp_path)])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "mixtralkit: error: 3 ranks cannot share 2 experts: every rank needs one. "
+        "Start 1 to 2 ranks (torchrun: nnodes x nproc_per_node)\n"
+    )
+
+
+def test_a_rank_killed_while_generating_ends_all_of_them(checkpoint: Path) -> None:
+    """Within ten seconds, with the rank named once and nothing left running."""
+    words = ["generate", "--nproc", "2", "-m", str(checkpoint), "--max-tokens", "15000", "a"]
+    process = start([*PROGRAM, *words])
+    try:
+        read_until(process, "[Response]")
+        ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        victim = next(pid for pid in ranks if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
+        killed = time.monotonic()
+        os.kill(int(victim), signal.SIGKILL)
+        _, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert time.monotonic() - killed < 10
+    assert process.returncode not in (0, None)
+    assert re.search(rf"mixtralkit: error: rank 1 on \S+ \(pid {victim}\) was killed by SIGKILL", err)
+    assert err.count("mixtralkit: error:") == 1
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
