@@ -2,11 +2,14 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from mixtralkit.checkpoint.formats import Checkpoint, detect, digest
+from mixtralkit.checkpoint.checkpoint_summary import summarize
+from mixtralkit.checkpoint.formats import Checkpoint, digest
 from mixtralkit.checkpoint.loader import load_model
+from mixtralkit.cli.node_memory import check_node_memory
 from mixtralkit.cli.options import ModelOptions
 from mixtralkit.cli.progress import Progress
 from mixtralkit.dist.launch import Group
@@ -44,14 +47,19 @@ def open_session(group: Group, options: ModelOptions, batch_size: int) -> Sessio
     """
     started = time.perf_counter()
     group.at("looking at the checkpoint")
-    checkpoint = detect(options.model_weights)
+    summary = summarize(options.model_weights, group.world_size)
+    checkpoint = summary.checkpoint
     placement = even_split(checkpoint.config.num_experts, group.world_size)
     name, reason = choose_dispatch(options.dispatch, group.world_size, batch_size)
     tokenizer = _open_tokenizer(options, checkpoint)
+    dtype = None if options.dtype == "auto" else getattr(torch, options.dtype)
+    check_node_memory(group, summary, dtype)
     agree(group.control, {"checkpoint": digest(checkpoint), "tokenizer": tokenizer.digest})
     load = ExpertLoad(checkpoint.config.num_layers, checkpoint.config.num_experts)
     group.at("loading")
-    model = _load(group, options, placement, make_dispatch(name, group.collectives, placement), load)
+    model = _load(
+        group, options.model_weights, dtype, placement, make_dispatch(name, group.collectives, placement), load
+    )
     engine = Engine(model=model, tokenizer=tokenizer, control=group.control, batch_size=batch_size, on_step=group.at)
     return Session(group, model, tokenizer, engine, placement, load, name, reason, time.perf_counter() - started)
 
@@ -71,13 +79,18 @@ def _open_tokenizer(options: ModelOptions, checkpoint: Checkpoint) -> Tokenizer:
 
 
 def _load(
-    group: Group, options: ModelOptions, placement: Placement, dispatch: Dispatch, load: ExpertLoad
+    group: Group,
+    folder: Path,
+    dtype: torch.dtype | None,
+    placement: Placement,
+    dispatch: Dispatch,
+    load: ExpertLoad,
 ) -> Transformer:
     progress = Progress("loading", show=group.rank == 0)
     try:
         return load_model(
-            options.model_weights,
-            dtype=None if options.dtype == "auto" else getattr(torch, options.dtype),
+            folder,
+            dtype=dtype,
             device=group.device,
             spread=lambda model: parallelize(model, placement=placement, rank=group.rank, dispatch=dispatch, load=load),
             on_progress=lambda state: progress.update(state.nbytes, state.total_nbytes),

@@ -9,6 +9,7 @@ import torch
 
 from mixtralkit.cli.main import main
 from mixtralkit.tokenizer import Tokenizer
+from tests.checkpoint.make_checkpoints import make_tokenizer
 from tests.cli.conftest import CONFIG
 from tests.random_model import random_model
 from tests.reference import mixtral
@@ -127,13 +128,27 @@ def test_what_cannot_be_answered(
 def test_another_models_tokenizer_is_refused_before_loading(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(checkpoint, tmp_path / "other")
-    params = json.loads((checkpoint / "params.json").read_text())
-    (tmp_path / "other" / "params.json").write_text(json.dumps({**params, "vocab_size": 96}))
-    assert main(["generate", "-m", str(tmp_path / "other")]) == 1
-    err = capsys.readouterr().err
-    assert "has 320 pieces, but the model in" in err
-    assert "has a vocabulary of 96" in err
+    other = tmp_path / "tokenizer.model"
+    make_tokenizer(other, 300)
+    assert main(["generate", "-m", str(checkpoint), "-t", str(other)]) == 1
+    out, err = capsys.readouterr()
+    assert (out, "loading" in err) == ("", False)
+    assert f"{other} has 300 pieces, but the model in {checkpoint} has a vocabulary of 320" in err
+
+
+def test_converted_weights_that_do_not_fit_are_refused_before_loading(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the files' own dtype the weights stay in the files, so the same memory is enough."""
+    half = CONFIG.num_params * torch.bfloat16.itemsize
+    monkeypatch.setattr("mixtralkit.cli.node_memory.free_memory", lambda device: half - 1)
+    words = ["generate", "-m", str(checkpoint), "--max-tokens", "1", "a"]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert main([*words, "--dtype", "bfloat16"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, "loading" in err) == ("", False)
+    assert f"take {half / 1000:.3g} kB in bfloat16, and {(half - 1) / 1000:.3g} kB are free" in err
 
 
 def test_the_tokenizer_may_be_elsewhere(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
