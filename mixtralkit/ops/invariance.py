@@ -1,10 +1,18 @@
 """What makes a row's bits independent of the rest of the call, with torch's own CPU kernels.
 
-Three habits of those kernels stand in the way. BLAS takes another order of additions for a few rows than for many;
-elementwise kernels compute the last elements of a block, and where threads divide the work, with scalar instead of
-vector functions, and the two round exp, cos and sin differently. Hence rows are padded to a multiple of `ROW_TILE`, and
-elements are mapped in pieces too small to be divided and without a remainder. That this suffices is an observation, not
-a documented property of torch; the tests check it on the machine at hand, for any number of rows and threads.
+Some habits of those kernels stand in the way:
+
+- BLAS takes another order of additions for a few rows than for many. Rows are padded to a multiple of `ROW_TILE`.
+- Elementwise kernels compute the last elements of a block, and where threads divide the work, with scalar instead of
+  vector functions, and the two round exp, cos and sin differently. Elements are mapped in pieces too small to be
+  divided and without a remainder.
+- Attention gives each thread a part of one buffer, aligned as the number of queries has it, and BLAS adds in another
+  order where it is aligned otherwise. Queries are padded to `ROW_TILE`, which makes the parts whole cache lines.
+- Attention of a single head runs BLAS with all threads, of several heads with one each. A single head is doubled.
+
+That this suffices is an observation, not a documented property of torch; the tests check it on the machine at hand, for
+any number of rows and for up to 16 threads. Known to be missing: a float32 matrix of odd shape (36 x 50) gives other
+bits from 8 threads on, and for half precision on CPUs with AMX torch chooses its attention kernel by the threads.
 
 Other devices, and training, promise no such thing and get the plain functions.
 """
@@ -25,10 +33,10 @@ def is_promised(*tensors: torch.Tensor) -> bool:
     return tensors[0].device.type == "cpu" and not needs_gradient
 
 
-def pad_rows(x_RD: torch.Tensor) -> torch.Tensor:
-    """`x_RD` with rows of zeros below, up to a multiple of `ROW_TILE`."""
-    padding = -x_RD.shape[0] % ROW_TILE
-    return F.pad(x_RD, (0, 0, 0, padding)) if padding else x_RD
+def pad_rows(x_RD: torch.Tensor, value: float = 0) -> torch.Tensor:
+    """`x_RD`, or a stack of them, with rows of `value` below, up to a multiple of `ROW_TILE`."""
+    padding = -x_RD.shape[-2] % ROW_TILE
+    return F.pad(x_RD, (0, 0, 0, padding), value=value) if padding else x_RD
 
 
 def map_elements(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
