@@ -1,0 +1,46 @@
+"""An interrupted generation ends on every rank in the same step, with what there was until then."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from mixtralkit.dist.collectives import Collectives
+from mixtralkit.engine.engine import Engine
+from mixtralkit.engine.request import Completion, Request, SamplingParams
+from mixtralkit.moe.dispatch.choose import make_dispatch
+from mixtralkit.moe.load import ExpertLoad
+from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.parallelize import parallelize
+from mixtralkit.tokenizer import Tokenizer
+from tests.random_model import TINY, random_model
+from tests.ranks import run_ranks
+from tests.small_tokenizer import PIECES, small_tokenizer
+
+CONFIG = replace(TINY, vocab_size=PIECES)
+STEPS = 4
+
+
+def _interrupted(collectives: Collectives, folder: Path) -> tuple[list[Completion], list[Completion], list[str]]:
+    """What rank 0 stops in its fourth step, and the same requests left alone; also the steps that were begun."""
+    model = random_model(CONFIG, seed=3)
+    placement = even_split(CONFIG.num_experts, collectives.size)
+    load = ExpertLoad(CONFIG.num_layers, CONFIG.num_experts)
+    dispatch = make_dispatch("collective", collectives, placement)
+    parallelize(model, placement=placement, rank=collectives.rank, dispatch=dispatch, load=load)
+    steps: list[str] = []
+    tokenizer = Tokenizer(folder / "tokenizer.model")
+    engine = Engine(model=model, tokenizer=tokenizer, control=collectives, batch_size=1, on_step=steps.append)
+    requests = [Request((1, 50 + number), SamplingParams(max_tokens=9)) for number in range(collectives.size + 1)]
+    stopped = engine.generate(requests, interrupted=lambda: collectives.rank == 0 and len(steps) == STEPS)
+    return stopped, engine.generate(requests), steps[: STEPS + 1]
+
+
+def test_all_ranks_stop_in_the_same_step(tmp_path: Path) -> None:
+    """A rank has one place, so the last of three requests has not begun and has no completion."""
+    small_tokenizer(tmp_path)
+    ranks = run_ranks(2, _interrupted, tmp_path)
+    for stopped, whole, steps in ranks:
+        assert [completion.finish_reason for completion in stopped] == ["interrupted"] * 2
+        assert [completion.tokens for completion in stopped] == [whole[number].tokens[:STEPS] for number in range(2)]
+        assert steps == ["prefill step 1", "decode step 1", "decode step 2", "decode step 3", "prefill step 2"]
+    stopped, whole, _ = ranks[0]
+    assert all(whole[number].text.startswith(completion.text.rstrip("�")) for number, completion in enumerate(stopped))
