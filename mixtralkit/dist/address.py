@@ -25,12 +25,16 @@ _logger = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Master:
-    """Where the ranks or nodes meet, and the names of the settings that say so."""
+    """Where the ranks or nodes meet, and the names of the settings that say so. Raises `LaunchError` on no port."""
 
     host: str
     port: int
     host_setting: str = "MASTER_ADDR"
     port_setting: str = "MASTER_PORT"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port < 65536:
+            raise LaunchError(f"{self.port_setting} is {self.port}; a port is a number from 1 to 65535")
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -38,21 +42,23 @@ class Master:
 
 def check_resolves(master: Master) -> None:
     """Raise `LaunchError` when the master's host name is unknown or no name server answers within `NOTICE_AFTER`."""
-    answer: list[OSError | None] = []
+    answer: list[str] = []
 
     def look_up() -> None:
         try:
             socket.getaddrinfo(master.host, master.port, type=socket.SOCK_STREAM)
-            answer.append(None)
+            answer.append("")
         except OSError as error:
-            answer.append(error)
+            answer.append(error.strerror or str(error))
+        except UnicodeError:
+            answer.append("it is not spelled as a host name")
 
     thread = threading.Thread(target=look_up, daemon=True)  # a resolver has time-outs of its own, and long ones
     thread.start()
     thread.join(NOTICE_AFTER)
-    if answer and answer[0] is None:
+    reason = answer[0] if answer else f"no name server answered within {NOTICE_AFTER:.0f} s"
+    if not reason:
         return
-    reason = answer[0].strerror if answer and answer[0] else f"no name server answered within {NOTICE_AFTER:.0f} s"
     raise LaunchError(
         f"the master's host name {master.host!r} is unknown on {socket.gethostname()} ({reason}); "
         f"give {master.host_setting} a name or an IP address that every node can look up"

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from mixtralkit.dist.failure import Failure, loss
 from mixtralkit.dist.heartbeat import INTERVAL, Heartbeat
@@ -76,7 +77,8 @@ class Evidence:
         """Kill the ranks of this host that are stopped: they cannot end by themselves when the group does."""
         for member in self.other_neighbours():
             if self._is_stopped(member):
-                os.kill(member.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # another rank was quicker
+                    os.kill(member.pid, signal.SIGKILL)
 
     def other_neighbours(self) -> list[Member]:
         """The other ranks of this host."""

@@ -30,10 +30,12 @@ class Failure:
         return f"{self.who} {self.what}{': ' if self.error else ''}{self.error}{seen}"
 
     def told_by_itself(self) -> str:
-        """The words for the host of the rank itself: in full, unless it is an error meant for the user."""
+        """The words of the rank itself: with the traceback of its error, unless that is meant for the user."""
+        if not self.error:  # the others gave this rank up
+            return str(self)
         if self.expected:
             return self.error if self.rank == 0 else f"{self.who}: {self.error}"
-        return f"{self.who} {self.what}{f' at {self.where}' if self.where else ''}:\n{self.traceback or self.error}"
+        return f"{self.who} {self.what}{f' at {self.where}' if self.where else ''}:\n{self.traceback}"
 
     def to_json(self) -> str:
         """The fields as a JSON object."""

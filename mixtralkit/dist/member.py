@@ -1,9 +1,8 @@
 """One rank as the others know it: its number, its host and its process."""
 
-import json
 import os
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from mixtralkit.dist.process_state import start_time
@@ -21,10 +20,6 @@ class Member:
 
     def __str__(self) -> str:
         return f"rank {self.rank} on {self.host} (pid {self.pid})"
-
-    def to_json(self) -> str:
-        """The fields as a JSON object."""
-        return json.dumps(asdict(self))
 
 
 def this_member(rank: int) -> Member:

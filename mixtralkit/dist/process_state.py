@@ -40,7 +40,7 @@ def is_stopped(pid: int, started: int) -> bool:
 
 def _stat(pid: int) -> list[str] | None:
     try:
-        content = (_PROC / str(pid) / "stat").read_text()
+        content = (_PROC / str(pid) / "stat").read_text(encoding="latin-1")  # a process may call itself anything
     except OSError:
         return None
     return content.rpartition(")")[2].split()

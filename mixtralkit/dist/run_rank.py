@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -40,12 +41,13 @@ def run_rank(main: Callable[[Group], int], options: LaunchOptions, report: Calla
         return _run_alone(main, group, report)
     ending = _Ending(group.watchdog, group.rank, report)
     try:
-        status = main(group)
-        close_group(group)
+        try:
+            status = main(group)
+            close_group(group)
+        except Exception as error:  # noqa: BLE001 - whatever it is, all ranks must hear of it
+            ending.end(group.watchdog.settle(error))
     except KeyboardInterrupt:
         ending.leave(128 + signal.SIGINT)
-    except Exception as error:  # noqa: BLE001 - whatever it is, all ranks must hear of it
-        ending.end(group.watchdog.settle(error))
     return status
 
 
@@ -90,18 +92,27 @@ class _Ending:
         with self._lock:  # never released: the process ends here
             if self._terminating and failure.what == ENDED_BY_SIGTERM:
                 self.leave(TERMINATED)  # all ranks are being ended: no news
-            if self._watchdog.may_tell(failure):
-                self._report(failure.told_by_itself() if failure.rank == self._rank else str(failure))
-            _tell_torchrun(str(failure))
-            self._watchdog.farewell()
-            self._watchdog.evidence.kill_stopped_neighbours()
-            self.leave(failure.status)
+            try:
+                self._tell(failure)
+                self._watchdog.farewell()
+                self._watchdog.evidence.kill_stopped_neighbours()
+            finally:  # a rank that did not end would keep all the others
+                self.leave(failure.status)
 
     def leave(self, status: int) -> NoReturn:
         """End the process now, without torch's tear-down."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):  # nobody reads it, or it is closed
+                    stream.flush()
+        finally:
+            os._exit(status)
+
+    def _tell(self, failure: Failure) -> None:
+        if self._watchdog.may_tell(failure):
+            with suppress(OSError):  # nobody reads it
+                self._report(failure.told_by_itself() if failure.rank == self._rank else str(failure))
+        _tell_torchrun(str(failure))
 
     def _wait_for_sigterm(self) -> None:
         """SIGTERM needs a thread: the main one may be inside a collective, where no Python handler runs."""
@@ -120,5 +131,7 @@ def _noted(number: int, frame: FrameType | None) -> None:
 
 def _tell_torchrun(text: str) -> None:
     """Have torchrun's closing report show `text` as the cause, in place of advice on how to get one."""
-    if (path := torchrun_error_file()) is not None:
+    if (path := torchrun_error_file()) is None:
+        return
+    with suppress(OSError):  # torchrun has removed the folder, or the disk is full: the cause has been told
         Path(path).write_text(json.dumps({"message": text, "timestamp": str(int(time.time()))}))

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mixtralkit.dist.collectives import Collectives
-from mixtralkit.dist.member import host_id
-
 
 @dataclass(frozen=True)
 class Topology:
@@ -31,8 +28,3 @@ def topology_of(host_ids: Sequence[str]) -> Topology:
     """The topology of ranks whose hosts are `host_ids`, one per rank; equal strings are one host."""
     node_of_host = {host: node for node, host in enumerate(dict.fromkeys(host_ids))}
     return Topology(tuple(node_of_host[host] for host in host_ids))
-
-
-def gather_topology(collectives: Collectives) -> Topology:
-    """The topology of the ranks of `collectives`; all of them call this together."""
-    return topology_of(collectives.all_gather_json(host_id()))

@@ -26,6 +26,7 @@ _FIRST_RANK_SPEAKS = 0.5  # all ranks often meet the same user error: the others
 _FAREWELL = 1.0  # how long a rank that ends waits for the others to have learnt why
 _GRACE = 2.0  # from a certain failure to the call of on_failure
 _TICK = 0.2
+_WATCHED = 5.0  # by so much later than the time-out the watching thread has spoken, if a rank is silent
 
 
 class Watchdog:
@@ -87,14 +88,14 @@ class Watchdog:
 
     def leave(self) -> None:
         """Wait until every rank has come to its end. Raises `GroupFailure` when one fails before."""
-        self._stopped.set()
         try:
-            left = self._heartbeat.ask(lambda board: board.count("left", 1))
+            left = self._left(1)
             while left < len(self.members):
-                if (failure := self.find()) is not None:
-                    raise GroupFailure(failure)
                 time.sleep(_TICK / 4)
-                left = self._heartbeat.ask(lambda board: board.count("left"))
+                failure = self.find()
+                left = self._left()  # counted afterwards: when all have left, the first of them may be gone already
+                if failure is not None and left < len(self.members):
+                    raise GroupFailure(failure)
         except BoardLost:
             pass  # who serves the board goes only when all have left, or else another rank tells the failure
         self.stop()
@@ -121,8 +122,8 @@ class Watchdog:
         try:
             return self._heartbeat.ask(lambda board: board.count(f"told/{self._me.host_id}", 1)) == 1
         except BoardLost:
-            others = [member for member in self.members if member.rank != failure.rank]
-            return next(member for member in others if member.host_id == self._me.host_id) is self._me
+            here = [member for member in self.members if member.host_id == self._me.host_id]
+            return next((member for member in here if member.rank != failure.rank), self._me) is self._me
 
     def wait_for_cause(self, patience: float) -> Failure | None:
         """`find`, for up to `patience` seconds."""
@@ -132,6 +133,9 @@ class Watchdog:
         evidence = self.evidence
         found = evidence.dead_neighbour() or evidence.silent(self._timeout) or evidence.board_lost()
         return self._publish(found) if found else None
+
+    def _left(self, more: int = 0) -> int:
+        return self._heartbeat.ask(lambda board: board.count("left", more), self._timeout + _WATCHED)
 
     def _patience(self, error: BaseException, collective: bool) -> float:
         if collective:
@@ -170,8 +174,7 @@ class Watchdog:
             last = now
             self._warn()
             if not self._stopped.is_set() and (failure := self.find()) is not None:
-                self._stopped.wait(_GRACE)
-                if self.on_failure is not None:
+                if not self._stopped.wait(_GRACE) and self.on_failure is not None:
                     self.on_failure(failure)
                 return
 

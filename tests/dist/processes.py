@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,10 @@ PATIENCE = 90.0  # seconds; far above what any run needs, so that a hang fails t
 
 @dataclass(frozen=True)
 class Run:
-    """How one process ended; `seconds` from its start."""
+    """How one process ended."""
 
     status: int
     output: str
-    seconds: float
 
     @property
     def reports(self) -> list[str]:
@@ -55,6 +53,13 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Run:
 
 
 def run_by_hand(world_size: int, *arguments: str, sizes: Mapping[int, int] | None = None) -> list[Run]:
+    """`start_by_hand`, and the ends of all."""
+    return finish(start_by_hand(world_size, *arguments, sizes=sizes))
+
+
+def start_by_hand(
+    world_size: int, *arguments: str, sizes: Mapping[int, int] | None = None
+) -> list["subprocess.Popen[str]"]:
     """One process a rank with the variables set as for srun, without torchrun; `sizes` are other WORLD_SIZEs."""
     port = str(free_port())
     ranks = []
@@ -62,7 +67,7 @@ def run_by_hand(world_size: int, *arguments: str, sizes: Mapping[int, int] | Non
         size = str((sizes or {}).get(rank, world_size))
         variables = environment(RANK=str(rank), WORLD_SIZE=size, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         ranks.append(start([sys.executable, PROGRAM, *arguments], variables))
-    return finish(ranks)
+    return ranks
 
 
 def start(command: Sequence[str], env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
@@ -87,12 +92,12 @@ def wait_for_start(process: "subprocess.Popen[str]") -> None:
 
 
 def finish(processes: Sequence["subprocess.Popen[str]"]) -> list[Run]:
-    """Wait for all `processes`, started just now; then kill what their sessions still hold."""
-    began, runs = time.monotonic(), []
+    """Wait for all `processes` to end; then kill what their sessions still hold."""
+    runs = []
     try:
         for process in processes:
             output, _ = process.communicate(timeout=PATIENCE)
-            runs.append(Run(process.returncode, output, time.monotonic() - began))
+            runs.append(Run(process.returncode, output))
     finally:
         for process in processes:
             end_session(process)

@@ -1,7 +1,7 @@
 """A rank's program for the tests of dist/: `python program.py MODE [RANK] [--option value ...]`.
 
-It runs steps of one collective each; in the fifth, rank RANK does what MODE says. Options: --timeout and
---join-timeout in seconds, --steps, --belief (only rank RANK holds it).
+It runs steps of one collective each; before the fifth, or after it where that is the last, rank RANK does what MODE
+says. Options: --timeout and --join-timeout in seconds, --steps, --belief (only rank RANK holds it).
 """
 
 import argparse
@@ -26,6 +26,7 @@ parser.add_argument("--join-timeout", type=float, default=30)
 parser.add_argument("--steps", type=int, default=8)
 parser.add_argument("--belief", default="common")
 arguments = parser.parse_args()
+BEATS = 1.5  # seconds: a beat of this rank and one of the others, so that they know where it is
 
 
 def main(group: Group) -> int:
@@ -36,25 +37,29 @@ def main(group: Group) -> int:
     )
     for step in range(arguments.steps):
         group.at(f"step {step}")
-        if step == 5 and (group.rank == arguments.rank or arguments.mode == "all-user-error"):
-            misbehave()
+        if step == 5:
+            misbehave(group)
         ranks = group.collectives.all_gather(torch.tensor([group.rank]))
         if ranks.flatten().tolist() != list(range(group.world_size)):
             return 3
         time.sleep(0.05)
+    if arguments.steps == 5:
+        misbehave(group)
     return 0
 
 
-def misbehave() -> None:
+def misbehave(group: Group) -> None:
+    if group.rank != arguments.rank and arguments.mode != "all-user-error":
+        return
     if arguments.mode == "raise":
         raise ValueError("the root cause")
     if arguments.mode in ("user-error", "all-user-error"):
         raise CheckpointError("part 3 is missing")
     if arguments.mode == "kill":
-        time.sleep(0.7)  # a beat, so that the others know where
+        time.sleep(BEATS)
         os.kill(os.getpid(), signal.SIGKILL)
     if arguments.mode == "stop":
-        time.sleep(0.7)
+        time.sleep(BEATS)
         os.kill(os.getpid(), signal.SIGSTOP)
     if arguments.mode == "sleep":
         time.sleep(60)

@@ -1,8 +1,21 @@
 """Faults injected into real groups: what users see, on which ranks, and that nothing is left running."""
 
 import re
+import signal
 
-from tests.dist.processes import end_session, finish, run, run_by_hand, start, torchrun, wait_for_start
+from mixtralkit.dist.failure import loss
+from mixtralkit.dist.member import Member
+from tests.dist.processes import (
+    PATIENCE,
+    end_session,
+    finish,
+    run,
+    run_by_hand,
+    start,
+    start_by_hand,
+    torchrun,
+    wait_for_start,
+)
 
 RANK_1 = r"rank 1 on \S+ \(pid \d+\)"
 
@@ -29,21 +42,44 @@ def test_a_killed_rank_is_named_with_its_signal_under_torchrun() -> None:
 
 
 def test_a_stopped_rank_is_warned_of_named_and_removed_under_torchrun() -> None:
-    process = start(torchrun(2, "stop", "1", "--timeout", "4"))
+    process = start(torchrun(2, "stop", "1", "--timeout", "8"))
     (ended,) = finish([process])
     assert ended.status == 1
     assert re.search(
-        r"LOG " + RANK_1 + r" has not answered for \d s \(its process is stopped\); last seen at step 5", ended.output
+        r"LOG " + RANK_1 + r" has not answered for \d+ s \(its process is stopped\); last seen at step 5", ended.output
     )
     assert len(ended.reports) == 1
     assert re.fullmatch(
-        RANK_1 + r" has not answered for \d s \(its process is stopped\); last seen at step 5", ended.reports[0]
+        RANK_1 + r" has not answered for \d+ s \(its process is stopped\); last seen at step 5", ended.reports[0]
     )
     assert not end_session(process)
 
 
+def test_a_rank_that_stops_at_the_very_end_is_named_too() -> None:
+    """The other one has no collective left that could time out: it waits for rank 1 to leave."""
+    ended = run_by_hand(2, "stop", "1", "--steps", "5", "--timeout", "4")
+    assert [one.status for one in ended] == [1, -signal.SIGKILL]
+    assert re.fullmatch(
+        RANK_1 + r" has not answered for \d+ s \(its process is stopped\); last seen at step 4", ended[0].reports[0]
+    )
+
+
+def test_a_rank_whose_words_nobody_reads_ends_all_the_same_and_the_stopped_one_with_it() -> None:
+    first, second = start_by_hand(2, "stop", "1", "--timeout", "4")
+    wait_for_start(first)
+    assert first.stdout is not None
+    first.stdout.close()
+    assert first.wait(PATIENCE) == 1
+    assert finish([second])[0].status == -signal.SIGKILL
+
+
+def test_a_rank_that_the_others_gave_up_says_so_in_their_words() -> None:
+    lost = loss(Member(1, "host", "id", 7, 0), "has not answered for 4 s", "step 5")
+    assert lost.told_by_itself() == "rank 1 on host (pid 7) has not answered for 4 s; last seen at step 5"
+
+
 def test_a_late_rank_is_told_from_those_that_wait_for_it() -> None:
-    ended = run_by_hand(3, "sleep", "1", "--timeout", "1")
+    ended = run_by_hand(3, "sleep", "1", "--timeout", "4")
     assert [one.status for one in ended] == [1, 1, 1]
     reports = [text for one in ended for text in one.reports]
     assert len(reports) == 1

@@ -60,6 +60,11 @@ def test_an_unknown_master_is_named_with_its_flag() -> None:
     )
 
 
+def test_what_is_no_host_name_or_no_port_is_named_with_its_flag() -> None:
+    assert "'node..0' is unknown on" in refused(two_nodes(master_addr="node..0"))
+    assert refused(two_nodes(master_port=70000)) == "--master-port is 70000; a port is a number from 1 to 65535"
+
+
 def test_a_port_in_use_is_named_with_its_flag() -> None:
     with socket.socket() as other:
         other.bind(("", 0))

@@ -40,6 +40,16 @@ def test_a_reused_process_number_is_not_mistaken() -> None:
     assert how_it_ended(os.getpid(), start_time(os.getpid()) - 1) is not None
 
 
+def test_a_process_may_call_itself_anything() -> None:
+    """The name is in the same line as the state, and any bytes will do."""
+    child = subprocess.Popen(["sh", "-c", r"printf '\377) Z' > /proc/$$/comm; echo; exec cat"], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    assert how_it_ended(child.pid, start_time(child.pid)) is None
+    child.kill()
+    child.communicate()
+
+
 def test_the_end_of_a_watched_process_wakes_up_once() -> None:
     child = subprocess.Popen(["sleep", "60"])
     watch = ExitWatch([child.pid, 2**22 + 1])  # the second is above any process number
