@@ -20,7 +20,7 @@ CONFIGS = {"top 2": TINY, "top 3": replace(TINY, top_k=3), "top 1 of 3": replace
 def _spread(model: Transformer, dispatch: str, collectives: Collectives) -> ExpertLoad:
     config = model.config
     placement = even_split(config.num_experts, collectives.size)
-    load = ExpertLoad(config.num_layers, config.num_experts)
+    load = ExpertLoad(config.num_layers, config.num_experts, collectives.device)
     parallelize(
         model,
         placement=placement,
@@ -72,7 +72,7 @@ def test_names_and_experts_kept() -> None:
         placement=even_split(TINY.num_experts, 3),
         rank=1,
         dispatch=make_dispatch("local", Collectives(None, torch.device("cpu")), even_split(TINY.num_experts, 1)),
-        load=ExpertLoad(TINY.num_layers, TINY.num_experts),
+        load=ExpertLoad(TINY.num_layers, TINY.num_experts, torch.device("cpu")),
     )
     kept = dict(model.named_parameters())
     missing = set(whole) - set(kept)

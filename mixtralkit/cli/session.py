@@ -55,7 +55,7 @@ def open_session(group: Group, options: ModelOptions, batch_size: int) -> Sessio
     dtype = None if options.dtype == "auto" else getattr(torch, options.dtype)
     check_node_memory(group, summary, dtype)
     agree(group.control, {"checkpoint": digest(checkpoint), "tokenizer": tokenizer.digest})
-    load = ExpertLoad(checkpoint.config.num_layers, checkpoint.config.num_experts)
+    load = ExpertLoad(checkpoint.config.num_layers, checkpoint.config.num_experts, group.device)
     group.at("loading")
     model = _load(
         group, options.model_weights, dtype, placement, make_dispatch(name, group.collectives, placement), load

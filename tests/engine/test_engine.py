@@ -40,7 +40,7 @@ def _engine(folder: Path, collectives: Collectives, dispatch: str, batch_size: i
         placement=placement,
         rank=collectives.rank,
         dispatch=make_dispatch(dispatch, collectives, placement),
-        load=ExpertLoad(CONFIG.num_layers, CONFIG.num_experts),
+        load=ExpertLoad(CONFIG.num_layers, CONFIG.num_experts, collectives.device),
     )
     tokenizer = Tokenizer(folder / "tokenizer.model")
     return Engine(model=model, tokenizer=tokenizer, control=collectives, batch_size=batch_size)
@@ -114,7 +114,9 @@ def test_text_comes_as_it_is_made(folder: Path) -> None:
     heard: dict[int, str] = {}
     steps: list[str] = []
     engine._on_step = steps.append
-    completions = engine.generate(_requests(), lambda number, text: heard.__setitem__(number, heard.get(number, "") + text))
+    completions = engine.generate(
+        _requests(), lambda number, text: heard.__setitem__(number, heard.get(number, "") + text)
+    )
     assert [heard.get(number, "") for number in range(7)] == [completion.text for completion in completions]
     assert steps[0] == "prefill step 1"
     assert f"decode step {engine.stats.decode.steps}" in steps

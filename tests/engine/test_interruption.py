@@ -23,7 +23,7 @@ def _interrupted(collectives: Collectives, folder: Path) -> tuple[list[Completio
     """What rank 0 stops in its fourth step, and the same requests left alone; also the steps that were begun."""
     model = random_model(CONFIG, seed=3)
     placement = even_split(CONFIG.num_experts, collectives.size)
-    load = ExpertLoad(CONFIG.num_layers, CONFIG.num_experts)
+    load = ExpertLoad(CONFIG.num_layers, CONFIG.num_experts, collectives.device)
     dispatch = make_dispatch("collective", collectives, placement)
     parallelize(model, placement=placement, rank=collectives.rank, dispatch=dispatch, load=load)
     steps: list[str] = []

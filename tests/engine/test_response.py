@@ -1,6 +1,5 @@
 """How a response ends, and what of it may be shown when."""
 
-from pathlib import Path
 
 import pytest
 
@@ -91,7 +90,9 @@ def test_without_listeners_nothing_is_decoded(tokenizer: Tokenizer) -> None:
     assert [quiet.push(token) for token in tokenizer.encode("the sea", bos=False)] == [""] * len(
         tokenizer.encode("the sea", bos=False)
     )
-    stopping = Response(Request((1,), SamplingParams(stop=("sea",))), tokenizer=tokenizer, context=CONTEXT, decode=False)
+    stopping = Response(
+        Request((1,), SamplingParams(stop=("sea",))), tokenizer=tokenizer, context=CONTEXT, decode=False
+    )
     for token in tokenizer.encode("the sea", bos=False):
         stopping.push(token)
     assert stopping.finish_reason == "stop"

@@ -23,7 +23,9 @@ def gather_counts(collectives: Collectives, counts_C: torch.Tensor, x_TD: torch.
     for rank, (width, dtype) in enumerate(gathered[:, :2].tolist()):
         if [width, dtype] != gathered[0, :2].tolist():
             theirs, ours = _describe(width, dtype), _describe(*gathered[0, :2].tolist())
-            raise RankFailure(f"rank {rank} sends rows of {theirs}, rank 0 rows of {ours}; the ranks run different models")
+            raise RankFailure(
+                f"rank {rank} sends rows of {theirs}, rank 0 rows of {ours}; the ranks run different models"
+            )
     return gathered[:, 2:]
 
 

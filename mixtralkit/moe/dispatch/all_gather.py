@@ -20,7 +20,8 @@ from mixtralkit.ops.permute import take_rows
 @dataclass(frozen=True)
 class AllGatherHandle(Handle):
     """`pairs_R[i]` is the flat (token, k) pair, over the tokens of all ranks, of row i, and `weights_R[i]` its weight;
-    `counts[r]` is how many tokens rank r has."""
+    `counts[r]` is how many tokens rank r has.
+    """
 
     pairs_R: torch.Tensor
     weights_R: torch.Tensor
@@ -53,7 +54,7 @@ class AllGatherDispatch(Dispatch):
         """See `Dispatch.combine`.
 
         Two numbers add up to the same in either order, and zeros change nothing, so with a top-k of 2 or less partial
-        sums may be formed where the experts are. Beyond, each of the K results keeps a place of its own until it is home.
+        sums may be formed where the experts are. Beyond, each of the K results keeps its own place until it is home.
         """
         assert isinstance(handle, AllGatherHandle)
         (tokens, top_k), width = handle.routing.expert_ids_TK.shape, rows_RD.shape[1]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from mixtralkit.dist.collectives import Collectives, exchange_rows
-from mixtralkit.moe.dispatch.base import Dispatch, Handle
 from mixtralkit.moe.dispatch.agreement import gather_counts
+from mixtralkit.moe.dispatch.base import Dispatch, Handle
 from mixtralkit.moe.placement.plan import Placement
 from mixtralkit.moe.routing import Routing
 from mixtralkit.ops.expert_sort import expert_sort
@@ -16,7 +16,8 @@ from mixtralkit.ops.permute import sum_rows, take_rows
 @dataclass(frozen=True)
 class CollectiveHandle(Handle):
     """`pairs_N[i]` is the flat (token, k) pair of the i-th row sent; `arrival_R[i]` is the place at which the i-th row
-    of the sorted rows arrived; the counts are rows to and from each rank."""
+    of the sorted rows arrived; the counts are rows to and from each rank.
+    """
 
     pairs_N: torch.Tensor
     arrival_R: torch.Tensor

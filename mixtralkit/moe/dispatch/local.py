@@ -29,7 +29,8 @@ class LocalDispatch(Dispatch):
         """See `Dispatch.dispatch`."""
         order_E = torch.arange(self._num_experts, device=x_TD.device)
         pairs_N, counts_E = expert_sort(routing.expert_ids_TK, order_E)
-        return take_rows(x_TD, pairs_N, routing.expert_ids_TK.shape[1]), counts_E.tolist(), LocalHandle(routing, pairs_N)
+        rows_RD = take_rows(x_TD, pairs_N, routing.expert_ids_TK.shape[1])
+        return rows_RD, counts_E.tolist(), LocalHandle(routing, pairs_N)
 
     def combine(self, rows_RD: torch.Tensor, handle: Handle) -> torch.Tensor:
         """See `Dispatch.combine`."""

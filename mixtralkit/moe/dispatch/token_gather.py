@@ -39,8 +39,7 @@ class _GatherTokens(torch.autograd.Function):
         counts, gathered = _gather(collectives, packed)
         widths = [part.shape[1] * part.itemsize for part in parts]
         x_AD, weights_AK, ids_AK = (
-            piece.contiguous().view(part.dtype)
-            for piece, part in zip(gathered.split(widths, dim=1), parts, strict=True)
+            _read_as(part.dtype, piece) for piece, part in zip(gathered.split(widths, dim=1), parts, strict=True)
         )
         ctx.collectives, ctx.counts = collectives, counts
         ids_AK = ids_AK.long()
@@ -65,7 +64,7 @@ def _gather(collectives: Collectives, packed_TB: torch.Tensor) -> tuple[list[int
     first[0, :8] = torch.tensor([packed_TB.shape[0]], device=first.device).view(torch.uint8)
     first[1 : 1 + packed_TB.shape[0]] = packed_TB[:FIRST_TOKENS]
     arrived = collectives.all_gather(first)
-    counts: list[int] = arrived[:, 0, :8].contiguous().view(torch.int64).flatten().tolist()
+    counts: list[int] = _read_as(torch.int64, arrived[:, 0, :8]).flatten().tolist()
     heads = [arrived[rank, 1 : 1 + count] for rank, count in enumerate(counts)]
     if max(counts) <= FIRST_TOKENS:
         return counts, torch.cat(heads)
@@ -74,3 +73,8 @@ def _gather(collectives: Collectives, packed_TB: torch.Tensor) -> tuple[list[int
     sent = rest.repeat(collectives.size, 1)
     tails = collectives.all_to_all(sent, [rest.shape[0]] * collectives.size, rest_counts).split(rest_counts)
     return counts, torch.cat([part for pair in zip(heads, tails, strict=True) for part in pair])
+
+
+def _read_as(dtype: torch.dtype, piece_RB: torch.Tensor) -> torch.Tensor:
+    """The bytes as numbers of `dtype`. Always a copy: a piece of one row counts as contiguous wherever it lies."""
+    return piece_RB.clone(memory_format=torch.contiguous_format).view(dtype)

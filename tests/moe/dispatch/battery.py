@@ -40,7 +40,7 @@ class Inputs:
 def cases(world_size: int) -> list[Case]:
     """Plain, empty, tiny, lopsided and odd-sized batches for a world size."""
     even = (5,) * world_size
-    found = [
+    return [
         Case("plain", 8, 2, tuple(7 + rank for rank in range(world_size))),
         Case("top 1", 4, 1, even),
         Case("top 3 of 5 experts", 5, 3, even),
@@ -50,8 +50,9 @@ def cases(world_size: int) -> list[Case]:
         Case("all rows to one expert", 8, 1, even, one_expert=True),
         Case("an idle rank", 8, 2, (*even[1:], 0)),
         Case("bfloat16", 8, 2, even, dtype=torch.bfloat16),
+        Case("one token of odd width", 4, 2, (1,) + (0,) * (world_size - 1), dtype=torch.bfloat16, width=7),
+        Case("long and short", 8, 2, (20,) + (3,) * (world_size - 1)),
     ]
-    return found
 
 
 def inputs(case: Case, rank: int) -> Inputs:

@@ -40,7 +40,7 @@ def test_rows_and_counts(run: tuple[Case, list[dict[str, Any]]]) -> None:
 
 
 def test_identity_experts_give_the_input_back(run: tuple[Case, list[dict[str, Any]]]) -> None:
-    """Weights add up to 1, so experts that change nothing give back what went in (twice x, from the second dispatch)."""
+    """Weights add up to 1, so experts that change nothing give back what went in (2 x, in the second dispatch)."""
     case, ranks = run
     for rank, result in enumerate(ranks):
         assert result["twice"].dtype == case.dtype
