@@ -2,7 +2,7 @@
 
     torchrun --standalone --nproc_per_node=2 tools/train_demo.py
 
-It takes about an hour of two cores, and goes on where it was when it is interrupted. docs/demo_model.md says what comes
+It takes less than an hour of two cores, and goes on where it was when it is interrupted. docs/demo_model.md says what comes
 out of it.
 """
 
@@ -42,8 +42,8 @@ SHAPE = ModelConfig(
     top_k=2,
     context=BLOCK,
 )
-STEPS = 3600
-SETTINGS = TrainSettings(Schedule(1.5e-3, STEPS, warmup=100, decay=STEPS // 3), batch=8, micro_batch=4)
+STEPS = 1300
+SETTINGS = TrainSettings(Schedule(1.5e-3, STEPS, warmup=100, decay=400), batch=8, micro_batch=4)
 SHOWN_EVERY = 20
 
 
