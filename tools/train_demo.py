@@ -2,8 +2,8 @@
 
     torchrun --standalone --nproc_per_node=2 tools/train_demo.py
 
-It takes less than an hour of two cores, and goes on where it was when it is interrupted. docs/demo_model.md says what comes
-out of it.
+It takes about an hour of two cores, and goes on where it was when it is interrupted. docs/demo_model.md says what
+comes out of it.
 """
 
 import argparse
