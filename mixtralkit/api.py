@@ -5,7 +5,9 @@ from pathlib import Path
 
 import torch
 
+from mixtralkit.checkpoint.formats import detect
 from mixtralkit.checkpoint.loader import load_model
+from mixtralkit.checkpoint.matching_tokenizer import open_tokenizer
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.engine import Engine
 from mixtralkit.engine.request import Completion, Request, SamplingParams
@@ -18,11 +20,11 @@ def load(
 ) -> tuple[Transformer, Tokenizer]:
     """Load a checkpoint folder, in any of the forms of docs/checkpoints.md, with the tokenizer.model in it.
 
-    `dtype` None keeps the file's. `model(tokens_BT)` gives float32 logits `[B, T, V]`.
+    `dtype` None keeps the file's. `model(tokens_BT)` gives float32 logits `[B, T, V]`. Raises `CheckpointError`,
+    `ConfigError` or `TokenizerError`, the last before any weights are read.
     """
-    folder = Path(folder)
-    model = load_model(folder, dtype=dtype, device=torch.device(device))
-    return model, Tokenizer(folder / "tokenizer.model")
+    tokenizer = open_tokenizer(detect(folder))
+    return load_model(folder, dtype=dtype, device=torch.device(device)), tokenizer
 
 
 def generate(
@@ -35,7 +37,7 @@ def generate(
     top_p: float = 1.0,
     top_k: int = 0,
     seed: int = 0,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     batch_size: int = 8,
 ) -> list[Completion]:
     """One completion a prompt, in order; prompt i draws with the seed `seed` + i.
@@ -43,10 +45,11 @@ def generate(
     Raises `RequestError` when a value is out of range or a prompt does not fit the model.
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
     requests = [
         Request(
             tuple(tokenizer.encode(prompt)),
-            SamplingParams(max_tokens, temperature, top_p, top_k, seed + number, tuple(stop)),
+            SamplingParams(max_tokens, temperature, top_p, top_k, seed + number, stops),
         )
         for number, prompt in enumerate(prompts)
     ]

@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 
 from mixtralkit.checkpoint.checkpoint_summary import summarize
-from mixtralkit.checkpoint.formats import Checkpoint, digest
+from mixtralkit.checkpoint.formats import digest
 from mixtralkit.checkpoint.loader import load_model
+from mixtralkit.checkpoint.matching_tokenizer import open_tokenizer
 from mixtralkit.cli.node_memory import check_node_memory
 from mixtralkit.cli.options import ModelOptions
 from mixtralkit.cli.progress import Progress
 from mixtralkit.dist.launch import Group
 from mixtralkit.dist.preflight import agree
 from mixtralkit.engine.engine import Engine
-from mixtralkit.errors import TokenizerError
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.dispatch.base import Dispatch
 from mixtralkit.moe.dispatch.choose import choose_dispatch, make_dispatch
@@ -51,7 +51,7 @@ def open_session(group: Group, options: ModelOptions, batch_size: int) -> Sessio
     checkpoint = summary.checkpoint
     placement = even_split(checkpoint.config.num_experts, group.world_size)
     name, reason = choose_dispatch(options.dispatch, group.world_size, batch_size)
-    tokenizer = _open_tokenizer(options, checkpoint)
+    tokenizer = open_tokenizer(checkpoint, options.tokenizer)
     dtype = None if options.dtype == "auto" else getattr(torch, options.dtype)
     check_node_memory(group, summary, dtype)
     agree(group.control, {"checkpoint": digest(checkpoint), "tokenizer": tokenizer.digest})
@@ -62,20 +62,6 @@ def open_session(group: Group, options: ModelOptions, batch_size: int) -> Sessio
     )
     engine = Engine(model=model, tokenizer=tokenizer, control=group.control, batch_size=batch_size, on_step=group.at)
     return Session(group, model, tokenizer, engine, placement, load, name, reason, time.perf_counter() - started)
-
-
-def _open_tokenizer(options: ModelOptions, checkpoint: Checkpoint) -> Tokenizer:
-    """The tokenizer; raises `TokenizerError` when its vocabulary is not the model's."""
-    file = options.tokenizer or checkpoint.tokenizer
-    if file is None:
-        raise TokenizerError(f"{checkpoint.folder} has no tokenizer.model; name one with --tokenizer FILE")
-    tokenizer = Tokenizer(file)
-    if tokenizer.vocab_size != checkpoint.config.vocab_size:
-        raise TokenizerError(
-            f"{file} has {tokenizer.vocab_size} pieces, but the model in {checkpoint.folder} has a vocabulary of "
-            f"{checkpoint.config.vocab_size}; give the tokenizer that belongs to it"
-        )
-    return tokenizer
 
 
 def _load(
