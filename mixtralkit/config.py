@@ -93,6 +93,8 @@ def from_params_json(params: Mapping[str, Any]) -> ModelConfig:
 
 def from_config_json(config: Mapping[str, Any]) -> ModelConfig:
     """Read Hugging Face's config.json, as transformers 4 or 5 writes it."""
+    if config.get("hidden_act", "silu") not in ("silu", "swish"):
+        raise ConfigError(f"hidden_act {config['hidden_act']!r} is not supported; a Mixtral's experts use 'silu'")
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
         raise ConfigError(f"the rope parameters are {rope!r}; an object is needed")

@@ -108,6 +108,13 @@ def test_a_broken_params_json_is_refused(change: dict[str, Any], message: str) -
         from_params_json({**PARAMS_8X7B, **change})
 
 
+def test_another_activation_is_refused() -> None:
+    """It would load and write nonsense."""
+    with pytest.raises(ConfigError, match="hidden_act 'gelu' is not supported.*'silu'"):
+        from_config_json({**HF_8X7B, "hidden_act": "gelu"})
+    assert from_config_json({**HF_8X7B, "hidden_act": "silu"}) == from_config_json(HF_8X7B)
+
+
 @pytest.mark.parametrize("key", ["rope_parameters", "rope_scaling"])
 def test_other_rotary_types_are_refused(key: str) -> None:
     with pytest.raises(ConfigError, match="rope type 'yarn' is not supported"):

@@ -53,9 +53,10 @@ class Engine:
     ) -> list[Completion]:
         """Answer rank 0's `requests`, in their order; all ranks must call this together.
 
-        `on_text(number, text)` is called on rank 0 as text comes. The texts of the completions are there on rank 0 only;
+        `on_text(number, text)` is called on rank 0 as text comes. The completions' texts are to be used on rank 0 only;
         everything else is on every rank. `interrupted` is asked on rank 0 in every step: once it is true, the running
-        requests end as they are and the waiting ones are left out. Raises `RequestError` before any work when a request cannot be served.
+        requests end as they are and the waiting ones are left out. Raises `RequestError` before any work when a
+        request cannot be served.
         """
         requests = share_requests(self._control, requests)
         for request in requests:

@@ -12,8 +12,9 @@ FinishReason = Literal["eos", "stop", "length", "context", "interrupted"]
 class SamplingParams:
     """How to choose tokens and when to stop.
 
-    A `temperature` of 0 takes the likeliest token. Otherwise `top_k` (0: all) and then `top_p` narrow the choice. `seed`
-    decides all random draws of the request: the same request gives the same text in any batch and at any world size.
+    A `temperature` of 0 takes the likeliest token. Otherwise `top_k` (0: all) and then `top_p` narrow the choice.
+    `seed` decides all random draws of the request: the same request gives the same text in any batch and at any world
+    size.
     Raises `RequestError` for a value out of range.
     """
 
@@ -58,8 +59,8 @@ class Request:
 class Completion:
     """The response to one request.
 
-    `tokens` includes the one that ended it, if any; `text` does not, nor anything from a stop string on. `rank` is where the
-    request ran.
+    `tokens` includes the one that ended it, if any; `text` does not, nor anything from a stop string on. `rank` is
+    where the request ran.
     """
 
     text: str

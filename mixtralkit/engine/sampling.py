@@ -8,11 +8,12 @@ from mixtralkit.engine.request import SamplingParams
 def sample(logits_V: torch.Tensor, params: SamplingParams, generator: torch.Generator) -> int:
     """Choose the next token. `logits_V` and `generator` are on the CPU; one number is drawn unless greedy.
 
-    Works in float64, so that the cumulative sums of top-p and of the draw are the same on every machine.
+    Works in float64: a float32 sum over a vocabulary loses shares of a millionth, and with them the rarest tokens.
     """
     if params.temperature == 0:
         return int(logits_V.argmax())
-    probabilities_V, tokens_V = torch.softmax(logits_V.double() / params.temperature, dim=0).sort(
+    below_best_V = logits_V.double() - logits_V.max()  # first, so that the smallest temperatures do not overflow
+    probabilities_V, tokens_V = torch.softmax(below_best_V / params.temperature, dim=0).sort(
         descending=True, stable=True
     )
     kept = _kept(probabilities_V, params)
@@ -27,7 +28,7 @@ def new_generator(params: SamplingParams) -> torch.Generator:
 
 
 def _kept(probabilities_V: torch.Tensor, params: SamplingParams) -> int:
-    """How many of the sorted tokens top-k and then top-p leave: the fewest whose share of what top-k left reaches top-p."""
+    """How many of the sorted tokens stay: top-k first, then the fewest whose share of what it left reaches top-p."""
     kept = min(params.top_k or probabilities_V.numel(), probabilities_V.numel())
     if params.top_p == 1:
         return kept

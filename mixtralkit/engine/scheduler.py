@@ -29,8 +29,8 @@ class Step:
 class Scheduler:
     """First come, first served; a request goes to the rank with the most free slots.
 
-    Prompts are taken in as soon as there is a slot, in steps of their own of at most `prefill_tokens` a rank (one prompt
-    may be longer), so that memory stays bounded; between them all running requests advance by a token together.
+    Prompts are taken in as soon as there is a slot, in steps of their own of at most `prefill_tokens` a rank (one
+    prompt may be longer), so that memory stays bounded; between them all running requests advance by a token together.
     """
 
     def __init__(

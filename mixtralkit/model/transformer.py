@@ -51,7 +51,7 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        # from_pretrained leaves out nn.Embedding's random start, which on the meta device imports sympy: seconds, 80 MB.
+        # from_pretrained leaves out nn.Embedding's random start: on the meta device that imports sympy, seconds, 80 MB.
         embeddings = torch.empty(config.vocab_size, config.dim)
         self.tok_embeddings = nn.Embedding.from_pretrained(embeddings, freeze=False)
         self.layers = nn.ModuleList(Block(layer, config) for layer in range(config.num_layers))

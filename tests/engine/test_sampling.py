@@ -53,6 +53,13 @@ def test_greedy_takes_the_likeliest() -> None:
     assert torch.equal(generator.get_state(), before)
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-308, 5e-324])
+def test_a_temperature_near_0_is_greedy(temperature: float) -> None:
+    """Also where a logit divided by it is beyond float64."""
+    params = SamplingParams(temperature=temperature)
+    assert {sample(LOGITS, params, new_generator(params)) for _ in range(20)} == {1}
+
+
 def test_the_seed_decides() -> None:
     """The same seed gives the same draws, another one does not."""
 
