@@ -28,11 +28,15 @@ class MappedBytes:
         self._maps: dict[int, mmap.mmap] = {}
         self._stream: JoinedFile | None = None
 
-    def view(self, offset: int, nbytes: int) -> torch.Tensor:
-        """`nbytes` bytes from `offset` on, uint8 and without a copy; copied where they straddle two parts."""
+    def view(self, offset: int, nbytes: int, alignment: int = 1) -> torch.Tensor:
+        """`nbytes` bytes from `offset` on, uint8 and without a copy.
+
+        They are copied where they straddle two parts, or begin in their part at no multiple of `alignment`.
+        """
         index = bisect_right(self._ends, offset)
         begin = self._ends[index - 1] if index else 0
-        if nbytes == 0 or offset + nbytes > self._ends[min(index, len(self._ends) - 1)]:
+        straddles = offset + nbytes > self._ends[min(index, len(self._ends) - 1)]
+        if nbytes == 0 or straddles or (offset - begin) % alignment:
             return self.copy(offset, nbytes)
         return torch.frombuffer(self._map(index), dtype=torch.uint8, count=nbytes, offset=offset - begin)
 

@@ -77,13 +77,27 @@ def _check_room(files: tuple[FileParts, ...], folder: Path) -> None:
 def _merge_file(file: FileParts, target: Path, counter: ByteCounter) -> MergeResult:
     unfinished = target.with_name(target.name + UNFINISHED)
     if target.exists():
-        with target.open("r+b") as whole:
+        with target.open("rb") as whole:
             resumed, md5 = _copy(file, whole, counter, may_change=False)
     else:
-        with _locked(unfinished) as whole:
+        with _full_disk_named(file), _locked(unfinished) as whole:
             resumed, md5 = _copy(file, whole, counter, may_change=True)
             _publish(whole, target)
     return MergeResult(target, file.size, resumed, md5, KNOWN_FILES.get(md5))
+
+
+@contextmanager
+def _full_disk_named(file: FileParts) -> Iterator[None]:
+    """A full disk may show when writing, syncing or closing; it is a `CheckpointError` in any case."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise CheckpointError(
+            f"the disk is full before all {file.size:,} bytes of {file.name} are written; make room and merge again, "
+            "it goes on from there"
+        ) from error
 
 
 @contextmanager
@@ -108,7 +122,8 @@ def _copy(file: FileParts, whole: BinaryIO, counter: ByteCounter, *, may_change:
             if right == parts.tell() - len(chunk) and whole.read(len(chunk)) == chunk:
                 right = parts.tell()
             elif may_change:
-                _write_at(whole, parts.tell() - len(chunk), chunk, file)
+                whole.seek(parts.tell() - len(chunk))
+                whole.write(chunk)
             else:
                 raise CheckpointError(
                     f"{file.path} differs from its parts after byte {right:,}; delete it and merge again"
@@ -116,20 +131,6 @@ def _copy(file: FileParts, whole: BinaryIO, counter: ByteCounter, *, may_change:
             md5.update(chunk)
             counter.add(file.name, len(chunk))
     return right, md5.hexdigest()
-
-
-def _write_at(whole: BinaryIO, position: int, chunk: bytes, file: FileParts) -> None:
-    try:
-        whole.seek(position)
-        whole.write(chunk)
-        whole.flush()
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise CheckpointError(
-            f"the disk is full after {position:,} of {file.size:,} bytes of {file.path}; make room and merge again, "
-            "it goes on from there"
-        ) from error
 
 
 def _publish(whole: BinaryIO, target: Path) -> None:

@@ -44,7 +44,7 @@ class CheckpointReader:
     def _read(self, info: TensorInfo, rows: range | None, *, mapped: bool) -> torch.Tensor:
         if not info.is_contiguous:
             whole = self._elements(info, info.offset, info.extent, mapped=mapped).as_strided(info.shape, info.stride)
-            return whole if rows is None else whole.flatten(0, -2)[rows.start : rows.stop]
+            return whole if rows is None else whole.reshape(-1, info.shape[-1])[rows.start : rows.stop]
         if rows is None:
             return self._elements(info, info.offset, info.nbytes, mapped=mapped).view(info.shape)
         row_bytes = info.shape[-1] * info.dtype.itemsize
@@ -53,8 +53,7 @@ class CheckpointReader:
 
     def _elements(self, info: TensorInfo, offset: int, nbytes: int, *, mapped: bool) -> torch.Tensor:
         source = self._bytes[info.file.name]
-        aligned = offset % info.dtype.itemsize == 0
-        found = source.view(offset, nbytes) if mapped and aligned else source.copy(offset, nbytes)
+        found = source.view(offset, nbytes, info.dtype.itemsize) if mapped else source.copy(offset, nbytes)
         return found.view(info.dtype)
 
 

@@ -66,15 +66,22 @@ def _parse(file: FileParts, text: bytes) -> dict[str, Any]:
 
 def _describe(file: FileParts, name: str, entry: Any, begin: int) -> TensorInfo:
     try:
-        first, last = (int(place) for place in entry["data_offsets"])
-        shape = tuple(int(size) for size in entry["shape"])
+        first, last = _counts(entry["data_offsets"])
+        shape = _counts(entry["shape"])
         dtype = DTYPES[entry["dtype"]]
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(file, f"gives {shown(name)} an unknown dtype or no valid place ({error!r})") from error
     info = TensorInfo(file, begin + first, dtype, shape, contiguous_stride(shape))
-    if first < 0 or any(size < 0 for size in shape) or last - first != info.nbytes:
+    if last - first != info.nbytes:
         raise damaged(file, f"gives {shown(name)} {list(shape)} the place {first}..{last}, which does not fit")
     return info
+
+
+def _counts(values: Any) -> tuple[int, ...]:
+    """`values` if they are a list of whole numbers from 0 to what torch can count to, else `ValueError`."""
+    if not isinstance(values, list) or not all(type(value) is int and 0 <= value < 2**63 for value in values):
+        raise ValueError(f"{values!r:.100} is no list of sizes")
+    return tuple(values)
 
 
 def _check_places(file: FileParts, tensors: dict[str, TensorInfo], begin: int) -> None:

@@ -50,12 +50,13 @@ class FileParts:
 def find_parts(folder: Path) -> tuple[FileParts, ...]:
     """The split files in `folder`, by name, their parts in numeric order (a lexical sort puts 10 before 2).
 
-    Raises `CheckpointError` naming the part when a number between 0 and the highest is missing or there twice.
+    A link to nothing, as an interrupted download may leave, is no part. Raises `CheckpointError` naming the part when a
+    number between 0 and the highest is missing or there twice.
     """
     numbered: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.iterdir()):
         match = PART_NAME.fullmatch(path.name)
-        if match:
+        if match and path.is_file():
             _add_part(numbered.setdefault(match["whole"], {}), int(match["number"]), path)
     return tuple(FileParts(whole, _in_order(whole, parts)) for whole, parts in sorted(numbered.items()))
 

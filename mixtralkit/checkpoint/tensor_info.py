@@ -1,5 +1,6 @@
 """Where a tensor lies in a checkpoint's files, known without reading it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +38,7 @@ class TensorInfo:
 
     @property
     def _elements(self) -> int:
-        return torch.Size(self.shape).numel()
+        return math.prod(self.shape)  # torch's own count overflows without a word
 
 
 def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:

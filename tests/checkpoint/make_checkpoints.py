@@ -12,9 +12,10 @@ from pathlib import Path
 import sentencepiece
 import torch
 from safetensors.torch import save_file
-from transformers import MixtralConfig, MixtralForCausalLM
+from transformers import MixtralForCausalLM
 
 from mixtralkit.config import ModelConfig, to_params_json
+from tests.reference.hugging_face import hugging_face_config
 
 TINY = ModelConfig(
     vocab_size=61, dim=16, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=4, hidden_dim=24, num_experts=4, top_k=2
@@ -38,7 +39,7 @@ class Kind(Enum):
 def reference_model(config: ModelConfig, seed: int = 0) -> MixtralForCausalLM:
     """Transformers' float32 model of that shape with random weights, norms included."""
     torch.manual_seed(seed)
-    model = MixtralForCausalLM(_hf_config(config)).float().eval()
+    model = MixtralForCausalLM(hugging_face_config(config)).float().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.25).add_(1.0 if parameter.dim() == 1 else 0.0)
@@ -126,7 +127,7 @@ def _write_mistral(folder: Path, kind: Kind, state: dict[str, torch.Tensor], con
         for number in range(3):
             part = {name: stacked[name] for name in list(stacked)[number::3]}
             torch.save(part, folder / f"consolidated.{number:02d}.pt")
-        params = _hf_config(config).to_dict() | {"rope_theta": config.rope_theta}
+        params = hugging_face_config(config).to_dict() | {"rope_theta": config.rope_theta}
     else:
         torch.save(state, folder / "consolidated.00.pth")
         if kind is Kind.SPLIT_PTH:
@@ -153,28 +154,6 @@ def _to_v4_config(path: Path) -> None:
     config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
     config["torch_dtype"] = config.pop("dtype")
     path.write_text(json.dumps(config))
-
-
-def _hf_config(config: ModelConfig) -> MixtralConfig:
-    return MixtralConfig(
-        vocab_size=config.vocab_size,
-        hidden_size=config.dim,
-        intermediate_size=config.hidden_dim,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads,
-        num_key_value_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-        num_local_experts=config.num_experts,
-        num_experts_per_tok=config.top_k,
-        rms_norm_eps=config.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-        max_position_embeddings=config.context,
-        sliding_window=config.sliding_window,
-        tie_word_embeddings=False,
-        attn_implementation="eager",
-        experts_implementation="eager",  # the others want sizes that are multiples of 16 bytes
-        pad_token_id=None,
-    )
 
 
 def make_tokenizer(path: Path, pieces: int) -> None:

@@ -90,6 +90,12 @@ def _swap_parts(folder: Path) -> None:
     second.write_bytes(content)
 
 
+def _break_link(folder: Path) -> None:
+    part = folder / f"{PTH}-split4"
+    part.unlink()
+    part.symlink_to("blobs/absent")
+
+
 def _lose_shard_and_index(folder: Path) -> None:
     (folder / "model.safetensors.index.json").unlink()
     next(folder.glob("model-00002-of-*")).unlink()
@@ -184,6 +190,21 @@ BROKEN: dict[str, tuple[Kind, Callable[[Path], object], str]] = {
         Kind.HF,
         lambda f: _header(f, lambda t: t.replace(b'"F32"', b'"F99"', 1)),
         r"an unknown dtype",
+    ),
+    "a size that no tensor has": (
+        Kind.HF,
+        lambda f: _header(f, lambda t: t.replace(b"[16]", b"[1e400]", 1)),
+        r"an unknown dtype or no valid place",
+    ),
+    "sizes whose product overflows to what it should be": (
+        Kind.HF,
+        lambda f: _header(f, lambda t: t.replace(b"[16]", b"[16,%d]" % (2**62 + 1), 1)),
+        r"the place \d+..\d+, which does not fit",
+    ),
+    "a link to nothing in place of a part": (
+        Kind.SPLIT_PTH,
+        _break_link,
+        r"lacks consolidated.00.pth-split4; download",
     ),
     "a shard missing": (
         Kind.HF_SHARDED,

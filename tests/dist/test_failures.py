@@ -69,8 +69,12 @@ def test_a_rank_whose_words_nobody_reads_ends_all_the_same_and_the_stopped_one_w
     wait_for_start(first)
     assert first.stdout is not None
     first.stdout.close()
-    assert first.wait(PATIENCE) == 1
-    assert finish([second])[0].status == -signal.SIGKILL
+    try:
+        assert first.wait(PATIENCE) == 1
+    finally:
+        end_session(first)
+        ended = finish([second])[0]
+    assert ended.status == -signal.SIGKILL
 
 
 def test_a_rank_that_the_others_gave_up_says_so_in_their_words() -> None:

@@ -9,7 +9,14 @@ from tests.reference.mixtral import Weights
 
 def hugging_face_model(weights: Weights, config: ModelConfig) -> torch.nn.Module:
     """A float32 model; wq and wk are permuted from Mistral's rotary layout (neighbouring pairs) to theirs (halves)."""
-    theirs = transformers.MixtralConfig(
+    model = transformers.MixtralForCausalLM(hugging_face_config(config)).eval()
+    model.load_state_dict(renamed(weights, config), strict=True)
+    return model
+
+
+def hugging_face_config(config: ModelConfig) -> transformers.MixtralConfig:
+    """The same shape in transformers 5's words."""
+    return transformers.MixtralConfig(
         vocab_size=config.vocab_size,
         hidden_size=config.dim,
         intermediate_size=config.hidden_dim,
@@ -26,9 +33,6 @@ def hugging_face_model(weights: Weights, config: ModelConfig) -> torch.nn.Module
         attn_implementation="eager",
         experts_implementation="eager",  # the others want sizes that are multiples of 16 bytes
     )
-    model = transformers.MixtralForCausalLM(theirs).eval()
-    model.load_state_dict(renamed(weights, config), strict=True)
-    return model
 
 
 def renamed(weights: Weights, config: ModelConfig) -> dict[str, torch.Tensor]:
