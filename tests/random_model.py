@@ -3,7 +3,12 @@
 import torch
 
 from mixtralkit.config import ModelConfig
+from mixtralkit.dist.collectives import Collectives
 from mixtralkit.model.transformer import Transformer
+from mixtralkit.moe.dispatch.choose import make_dispatch
+from mixtralkit.moe.load import ExpertLoad
+from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.parallelize import parallelize
 
 TINY = ModelConfig(
     vocab_size=96,
@@ -29,3 +34,18 @@ def random_model(config: ModelConfig = TINY, seed: int = 0, dtype: torch.dtype =
             noise = torch.randn(parameter.shape, generator=generator) * scale
             parameter.copy_(1 + noise / 10 if parameter.dim() == 1 else noise)
     return model.to(dtype).eval().requires_grad_(False)
+
+
+def spread(model: Transformer, dispatch: str, collectives: Collectives) -> ExpertLoad:
+    """Keep this rank's share of `model`, evenly split; returns where its rows are counted."""
+    config = model.config
+    placement = even_split(config.num_experts, collectives.size)
+    load = ExpertLoad(config.num_layers, config.num_experts, collectives.device)
+    parallelize(
+        model,
+        placement=placement,
+        rank=collectives.rank,
+        dispatch=make_dispatch(dispatch, collectives, placement),
+        load=load,
+    )
+    return load

@@ -11,24 +11,10 @@ from mixtralkit.moe.dispatch.choose import make_dispatch
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.placement.plan import even_split
 from mixtralkit.parallelize import parallelize
-from tests.random_model import TINY, random_model
+from tests.random_model import TINY, random_model, spread
 from tests.ranks import run_ranks
 
 CONFIGS = {"top 2": TINY, "top 3": replace(TINY, top_k=3), "top 1 of 3": replace(TINY, num_experts=3, top_k=1)}
-
-
-def _spread(model: Transformer, dispatch: str, collectives: Collectives) -> ExpertLoad:
-    config = model.config
-    placement = even_split(config.num_experts, collectives.size)
-    load = ExpertLoad(config.num_layers, config.num_experts, collectives.device)
-    parallelize(
-        model,
-        placement=placement,
-        rank=collectives.rank,
-        dispatch=make_dispatch(dispatch, collectives, placement),
-        load=load,
-    )
-    return load
 
 
 def _tokens(rank: int) -> torch.Tensor:
@@ -43,7 +29,7 @@ def _logits(collectives: Collectives, dispatches: list[str], dtype: torch.dtype)
     for name, config in CONFIGS.items():
         for dispatch in dispatches:
             model = random_model(config, dtype=dtype)
-            _spread(model, dispatch, collectives)
+            spread(model, dispatch, collectives)
             found[name, dispatch] = model(_tokens(collectives.rank))
     return found
 
@@ -84,7 +70,7 @@ def test_names_and_experts_kept() -> None:
 def test_load_counts_every_row() -> None:
     """T tokens make T * top_k rows in every layer, and the counts are the gate's own choices."""
     model = random_model()
-    load = _spread(model, "local", Collectives(None, torch.device("cpu")))
+    load = spread(model, "local", Collectives(None, torch.device("cpu")))
     model(_tokens(0))
     model(_tokens(1))
     assert load.rows_LE.sum(1).tolist() == [12 * TINY.top_k] * TINY.num_layers

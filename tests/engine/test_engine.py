@@ -10,12 +10,8 @@ from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.engine import Engine
 from mixtralkit.engine.request import Completion, Request, SamplingParams
 from mixtralkit.errors import RequestError, UsageError
-from mixtralkit.moe.dispatch.choose import make_dispatch
-from mixtralkit.moe.load import ExpertLoad
-from mixtralkit.moe.placement.plan import even_split
-from mixtralkit.parallelize import parallelize
 from mixtralkit.tokenizer import Tokenizer
-from tests.random_model import TINY, random_model
+from tests.random_model import TINY, random_model, spread
 from tests.ranks import run_ranks
 from tests.reference import mixtral
 from tests.reference.cases import shape_of
@@ -34,14 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _engine(folder: Path, collectives: Collectives, dispatch: str, batch_size: int) -> Engine:
     model = random_model(CONFIG, seed=3)
-    placement = even_split(CONFIG.num_experts, collectives.size)
-    parallelize(
-        model,
-        placement=placement,
-        rank=collectives.rank,
-        dispatch=make_dispatch(dispatch, collectives, placement),
-        load=ExpertLoad(CONFIG.num_layers, CONFIG.num_experts, collectives.device),
-    )
+    spread(model, dispatch, collectives)
     tokenizer = Tokenizer(folder / "tokenizer.model")
     return Engine(model=model, tokenizer=tokenizer, control=collectives, batch_size=batch_size)
 

@@ -6,12 +6,8 @@ from pathlib import Path
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.engine import Engine
 from mixtralkit.engine.request import Completion, Request, SamplingParams
-from mixtralkit.moe.dispatch.choose import make_dispatch
-from mixtralkit.moe.load import ExpertLoad
-from mixtralkit.moe.placement.plan import even_split
-from mixtralkit.parallelize import parallelize
 from mixtralkit.tokenizer import Tokenizer
-from tests.random_model import TINY, random_model
+from tests.random_model import TINY, random_model, spread
 from tests.ranks import run_ranks
 from tests.small_tokenizer import PIECES, small_tokenizer
 
@@ -22,10 +18,7 @@ STEPS = 4
 def _interrupted(collectives: Collectives, folder: Path) -> tuple[list[Completion], list[Completion], list[str]]:
     """What rank 0 stops in its fourth step, and the same requests left alone; also the steps that were begun."""
     model = random_model(CONFIG, seed=3)
-    placement = even_split(CONFIG.num_experts, collectives.size)
-    load = ExpertLoad(CONFIG.num_layers, CONFIG.num_experts, collectives.device)
-    dispatch = make_dispatch("collective", collectives, placement)
-    parallelize(model, placement=placement, rank=collectives.rank, dispatch=dispatch, load=load)
+    spread(model, "collective", collectives)
     steps: list[str] = []
     tokenizer = Tokenizer(folder / "tokenizer.model")
     engine = Engine(model=model, tokenizer=tokenizer, control=collectives, batch_size=1, on_step=steps.append)

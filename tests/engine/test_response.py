@@ -1,6 +1,5 @@
 """How a response ends, and what of it may be shown when."""
 
-
 import pytest
 
 from mixtralkit.engine.request import Request, SamplingParams
