@@ -31,7 +31,10 @@ class Form(Enum):
 
 @dataclass(frozen=True)
 class FileNames:
-    """What the files of a form are called: one file, or numbered ones, with an index of what is in which or without."""
+    """What the files of a form are called: one file, or numbered ones, with an index of what is in which or without.
+
+    Numbers have few digits, so that a date in a name does not count as a number of files.
+    """
 
     numbered: re.Pattern[str]
     single: str = ""
@@ -39,18 +42,18 @@ class FileNames:
 
 
 FILE_NAMES = {
-    Form.MISTRAL_PTH: FileNames(re.compile(r"consolidated\.(?P<number>\d+)\.pth")),
+    Form.MISTRAL_PTH: FileNames(re.compile(r"consolidated\.(?P<number>\d{1,4})\.pth")),
     Form.MISTRAL_SAFETENSORS: FileNames(
-        re.compile(r"consolidated-(?P<number>\d+)-of-(?P<total>\d+)\.safetensors"),
+        re.compile(r"consolidated-(?P<number>\d{1,5})-of-(?P<total>\d{1,5})\.safetensors"),
         single="consolidated.safetensors",
         index="consolidated.safetensors.index.json",
     ),
     Form.HF_SAFETENSORS: FileNames(
-        re.compile(r"model-(?P<number>\d+)-of-(?P<total>\d+)\.safetensors"),
+        re.compile(r"model-(?P<number>\d{1,5})-of-(?P<total>\d{1,5})\.safetensors"),
         single="model.safetensors",
         index="model.safetensors.index.json",
     ),
-    Form.STACKED_PT: FileNames(re.compile(r"consolidated\.(?P<number>\d+)\.pt")),
+    Form.STACKED_PT: FileNames(re.compile(r"consolidated\.(?P<number>\d{1,4})\.pt")),
 }
 
 
@@ -84,8 +87,8 @@ class Checkpoint:
 def detect(folder: Path | str) -> Checkpoint:
     """Find out what the checkpoint in `folder` is.
 
-    Raises `CheckpointError` when there is none, when files are missing, empty, doubled or only pointers to files, and
-    `ConfigError` when neither params.json nor config.json gives the model's shape.
+    Raises `CheckpointError` when there is none, when files are missing, empty, unreadable, doubled or only pointers to
+    files, and `ConfigError` when neither params.json nor config.json gives the model's shape.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -178,9 +181,13 @@ def _files_of(folder: Path, form: Form, files: dict[str, FileParts]) -> tuple[Fi
 
 def _check_contents(folder: Path, paths: list[Path]) -> None:
     there = [path for path in paths if path.exists()]
+    try:
+        pointers = [path.name for path in there if is_lfs_pointer(path)]
+    except OSError as error:
+        raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}") from error
     if empty := [path.name for path in there if path.stat().st_size == 0]:
         raise CheckpointError(f"{folder} has empty files: {name_some(empty)}; download them again")
-    if pointers := [path.name for path in there if is_lfs_pointer(path)]:
+    if pointers:
         raise CheckpointError(
             f"{folder} has git LFS pointers in place of files: {name_some(pointers)}; run 'git lfs pull' there"
         )

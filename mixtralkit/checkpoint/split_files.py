@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mixtralkit.errors import CheckpointError
 
-PART_NAME = re.compile(r"(?P<whole>.+)-split(?P<number>\d+)")
+PART_NAME = re.compile(r"(?P<whole>.+)-split(?P<number>\d{1,4})")  # more digits would be a date, not a count
 
 
 @dataclass(frozen=True)

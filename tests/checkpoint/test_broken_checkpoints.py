@@ -132,6 +132,11 @@ BROKEN: dict[str, tuple[Kind, Callable[[Path], object], str]] = {
         r"did you mean .*deep\?",
     ),
     "no configuration": (Kind.HF, lambda f: (f / "config.json").unlink(), r"neither params.json nor config.json"),
+    "a folder in place of the configuration": (
+        Kind.HF,
+        lambda f: (f / "params.json").mkdir(),
+        r"params.json cannot be read: Is a directory",
+    ),
     "LFS pointers": (Kind.HF_SHARDED, _lfs, r"git LFS pointers .*model-00001-of-.*run 'git lfs pull'"),
     "empty part": (
         Kind.SPLIT_PTH,
@@ -230,6 +235,11 @@ BROKEN: dict[str, tuple[Kind, Callable[[Path], object], str]] = {
         Kind.HF_SHARDED,
         lambda f: (f / "model.safetensors").write_bytes(b"x"),
         r"has both model.safetensors and model-00001",
+    ),
+    "a date for a number": (
+        Kind.MISTRAL_PTH,
+        lambda f: (f / PTH).rename(f / "consolidated.20261122101500.pth"),
+        r"has no checkpoint: consolidated.00.pth .* it has consolidated.20261122101500.pth, params.json",
     ),
     "numbers with a gap": (
         Kind.SEVERAL_PTH,
