@@ -83,6 +83,8 @@ def zip_records(file: FileParts) -> list[Record]:
                 entries = archive.infolist()
         except (zipfile.BadZipFile, struct.error, OSError, *_MALFORMED) as error:
             raise _incomplete(file) from error
+        if len({entry.filename for entry in entries}) < len(entries):  # which one counts depends on the reader
+            raise CheckpointError(f"{file.path} has several entries of one name; get it from a source you trust")
         return sorted((_record(file, stream, entry) for entry in entries), key=lambda record: record.offset)
 
 

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +107,13 @@ def _other_byte_order(folder: Path) -> None:
         for entry in old.infolist():
             new.writestr(entry.filename, b"big" if entry.filename.endswith("byteorder") else old.read(entry))
     (folder / "new").rename(folder / PTH)
+
+
+def _double_entry(folder: Path) -> None:
+    """Of two entries of one name torch reads the first and zipfile the last."""
+    with warnings.catch_warnings(), zipfile.ZipFile(folder / PTH, "a") as archive:
+        warnings.simplefilter("ignore", UserWarning)  # zipfile's own, of the double name
+        archive.writestr(next(name for name in archive.namelist() if name.endswith("/data/0")), b"x")
 
 
 def _double_name(folder: Path) -> None:
@@ -297,6 +305,7 @@ BROKEN: dict[str, tuple[Kind, Callable[[Path], object], str]] = {
         lambda f: _flip(f / PTH, (f / PTH).read_bytes().index(b"ffn_norm")),
         r"wrong bytes in consolidated.00/data.pkl, which do not have their CRC-32",
     ),
+    "an entry twice in a zip": (Kind.MISTRAL_PTH, _double_entry, r"has several entries of one name"),
     "another byte order": (Kind.MISTRAL_PTH, _other_byte_order, r"of a machine of the other byte order"),
     "quantised": (
         Kind.MISTRAL_PTH,
