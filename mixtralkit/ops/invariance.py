@@ -2,7 +2,8 @@
 
 Some habits of those kernels stand in the way:
 
-- BLAS takes another order of additions for a few rows than for many. Rows are padded to a multiple of `ROW_TILE`.
+- BLAS takes another order of additions for a few rows than for many, and with many threads for odd numbers of outputs.
+  Both are padded to a multiple of `ROW_TILE`.
 - Elementwise kernels compute the last elements of a block, and where threads divide the work, with scalar instead of
   vector functions, and the two round exp, cos and sin differently. Elements are mapped in pieces too small to be
   divided and without a remainder.
@@ -11,8 +12,8 @@ Some habits of those kernels stand in the way:
 - Attention of a single head runs BLAS with all threads, of several heads with one each. A single head is doubled.
 
 That this suffices is an observation, not a documented property of torch; the tests check it on the machine at hand, for
-any number of rows and for up to 16 threads. Known to be missing: a float32 matrix of odd shape (36 x 50) gives other
-bits from 8 threads on, and for half precision on CPUs with AMX torch chooses its attention kernel by the threads.
+any number of rows and for up to 16 threads. Known to be missing: in half precision on CPUs with AMX torch chooses its
+attention kernel by the number of threads.
 
 Other devices, and training, promise no such thing and get the plain functions.
 """

@@ -10,4 +10,4 @@ def linear(x_RD: torch.Tensor, weight_FD: torch.Tensor) -> torch.Tensor:
     """`x_RD @ weight_FD.T`, in the dtype of both; no bias. Differentiable."""
     if not is_promised(x_RD, weight_FD):
         return F.linear(x_RD, weight_FD)
-    return F.linear(pad_rows(x_RD), weight_FD)[: x_RD.shape[0]]
+    return F.linear(pad_rows(x_RD), pad_rows(weight_FD))[: x_RD.shape[0], : weight_FD.shape[0]]

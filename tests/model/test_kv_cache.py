@@ -74,6 +74,24 @@ def test_a_request_has_the_same_bits_in_any_batch(case: str, dtype: torch.dtype,
         assert torch.equal(step(model, alone, [[7]], [len(prompt)], [0])[0], second[i])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", CONFIGS)
+@torch.no_grad()
+def test_the_bits_do_not_depend_on_the_number_of_threads(case: str, dtype: torch.dtype) -> None:
+    """A rank has as many threads as the ranks beside it leave, so more ranks would give another text."""
+    model = random_model(config_of(case)).to(dtype)
+    prompts = [random_tokens(model.config, length, seed) for seed, length in enumerate(LENGTHS)]
+    slots = range(len(prompts))
+    seen = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        cache = spoilt_cache(model, len(prompts))
+        prefilled = step(model, cache, prompts, [0] * len(prompts), slots)
+        seen.append(torch.cat((prefilled, step(model, cache, [[7]] * len(prompts), LENGTHS, slots))))
+    assert torch.equal(seen[1], seen[0])
+    assert torch.equal(seen[2], seen[0])
+
+
 @torch.no_grad()
 def test_prefill_and_decode_share_a_batch() -> None:
     model = random_model(config_of("plain"))
