@@ -22,7 +22,7 @@ from mixtralkit.log import get_logger
 WARN_AFTER = 3.0  # seconds of silence before a warning
 _SUSPECT_AFTER = 1.6  # three beats: enough once a collective has failed
 _EVIDENCE_WITHIN = 2.5  # how long to look for the cause of a failed collective; longer than _SUSPECT_AFTER
-_FIRST_RANK_SPEAKS = 0.5  # all ranks often meet the same user error: the others leave its telling to rank 0
+_FIRST_RANK_SPEAKS = 1.0  # all ranks often meet the same user error: the others leave its telling to rank 0
 _FAREWELL = 1.0  # how long a rank that ends waits for the others to have learnt why
 _GRACE = 2.0  # from a certain failure to the call of on_failure
 _TICK = 0.2
