@@ -19,7 +19,7 @@ DEMO := demo/shakespeare
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
-	$(BIN)/torchrun --standalone --nproc_per_node=$(NPROC) tools/example.py -m $(DEMO) -t $(DEMO)/tokenizer.model
+	$(BIN)/torchrun --standalone --nproc_per_node=$(NPROC) tools/example.py -m $(DEMO) -t $(DEMO)/tokenizer.model --temperature 0.8 --max-tokens 80
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

@@ -57,15 +57,16 @@ def main(group: Group) -> int:
     """Print a table on rank 0."""
     names = ("collective", "all_gather")
     if group.rank == 0:
-        print(f"{group.world_size} ranks on {group.device}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}")
-        print("tokens a rank | " + " | ".join(f"{name} ms (min-max) | bytes" for name in names))
+        print(f"{group.world_size} ranks on {group.device}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}\n")
+        print("| tokens a rank | " + " | ".join(f"{name} ms (min-max) | bytes" for name in names) + " |")
+        print("|" + "---|" * (1 + 2 * len(names)))
     for tokens in TOKENS_PER_RANK:
         cells = []
         for name in names:
             times, sent = measure(group, name, tokens)
             cells.append(f"{statistics.median(times):.2f} ({min(times):.2f}-{max(times):.2f}) | {sent:,}")
         if group.rank == 0:
-            print(f"{tokens} | " + " | ".join(cells), flush=True)
+            print(f"| {tokens} | " + " | ".join(cells) + " |", flush=True)
     return 0
 
 

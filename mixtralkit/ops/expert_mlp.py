@@ -25,11 +25,13 @@ def expert_mlp(
     w3_eFD: Sequence[torch.Tensor],
 ) -> torch.Tensor:
     """Apply expert i to its `counts_e[i]` consecutive rows; the weights are one matrix an expert, so that they can
-    lie anywhere (in a mapped file, say). Returns `[R, D]` in the same order. Differentiable.
+    lie anywhere (in a mapped file, say). Returns `[R, D]` in the same order. Differentiable; the weights of an expert
+    without rows are not touched, and get no gradient.
     """
     if sum(counts_e) != rows_RD.shape[0]:
         raise ValueError(
             f"the counts {list(counts_e)} add up to {sum(counts_e)}, not to the {rows_RD.shape[0]} rows given"
         )
-    parts = rows_RD.split(list(counts_e))
-    return torch.cat([swiglu(x, w1, w2, w3) for x, w1, w2, w3 in zip(parts, w1_eFD, w2_eDF, w3_eFD, strict=True)])
+    experts = zip(rows_RD.split(list(counts_e)), w1_eFD, w2_eDF, w3_eFD, strict=True)
+    results = [swiglu(x, w1, w2, w3) for x, w1, w2, w3 in experts if x.shape[0]]
+    return torch.cat(results) if results else rows_RD

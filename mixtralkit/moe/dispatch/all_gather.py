@@ -1,7 +1,7 @@
 """Every rank gets every token, computes what its experts have to say, and the answers are summed on the way back.
 
-Two messages for a small batch where an all-to-all takes three, but each token travels to every rank: right for two
-ranks and for tiny batches.
+Two messages for a small batch where an all-to-all takes three, but each token travels to every rank: right for
+small batches.
 """
 
 from dataclasses import dataclass

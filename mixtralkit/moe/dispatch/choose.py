@@ -9,7 +9,7 @@ from mixtralkit.moe.dispatch.local import LocalDispatch
 from mixtralkit.moe.placement.plan import Placement
 
 DISPATCH_NAMES = ("auto", "local", "collective", "all_gather")
-TINY_BATCH = 8  # tokens of all ranks in a decode step; see benchmarks/dispatch_times.py
+SMALL_BATCH = 32  # tokens of all ranks in a decode step; from benchmarks/results/, measured over gloo
 
 
 def choose_dispatch(name: str, world_size: int, batch_size: int) -> tuple[str, str]:
@@ -26,7 +26,7 @@ def choose_dispatch(name: str, world_size: int, batch_size: int) -> tuple[str, s
         return name, "as asked"
     if world_size == 1:
         return "local", "all experts are on this rank"
-    if world_size == 2 or batch_size * world_size <= TINY_BATCH:
+    if batch_size * world_size <= SMALL_BATCH:
         return "all_gather", f"{world_size} ranks with batches of up to {batch_size}: few messages win"
     return "collective", f"{world_size} ranks with batches of up to {batch_size}: each row travels to its expert only"
 

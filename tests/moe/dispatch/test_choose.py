@@ -8,10 +8,10 @@ from mixtralkit.moe.dispatch.choose import choose_dispatch
 
 @pytest.mark.parametrize(
     ("world_size", "batch_size", "name"),
-    [(1, 8, "local"), (2, 64, "all_gather"), (4, 1, "all_gather"), (4, 8, "collective"), (8, 2, "collective")],
+    [(1, 8, "local"), (2, 16, "all_gather"), (2, 17, "collective"), (4, 8, "all_gather"), (8, 8, "collective")],
 )
 def test_auto(world_size: int, batch_size: int, name: str) -> None:
-    """Two ranks and tiny batches gather; the rest exchanges rows. The reason is told."""
+    """Up to 32 tokens in all are gathered; beyond, rows are exchanged. The reason is told."""
     chosen, reason = choose_dispatch("auto", world_size, batch_size)
     assert chosen == name
     assert reason
