@@ -1,7 +1,7 @@
 """Looks for damage in a checkpoint, from its file names to, if asked, its last bit."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 
 from mixtralkit.checkpoint.byte_progress import ByteCounter, ByteProgress
 from mixtralkit.checkpoint.formats import Checkpoint, detect, is_lfs_pointer
-from mixtralkit.checkpoint.manifest import manifest_problems, read_manifest
+from mixtralkit.checkpoint.manifest import MANIFEST, manifest_problems, read_manifest
 from mixtralkit.checkpoint.reader import CheckpointReader, read_tensor_infos
 from mixtralkit.checkpoint.split_files import FileParts, open_joined, shown
 from mixtralkit.checkpoint.torch_archive import zip_records
@@ -99,12 +99,19 @@ def _data_problems(checkpoint: Checkpoint, on_progress: Callable[[ByteProgress],
     listed = [path.stat().st_size for name in digests if (path := checkpoint.folder / name).is_file()]
     total = sum(listed) + sum(file.size for file in archives + readable)
     counter = ByteCounter(total, on_progress)
-    problems = manifest_problems(checkpoint.folder, digests, counter)
+    problems = [*manifest_problems(checkpoint.folder, digests, counter), *_unlisted(checkpoint, digests)]
     for file in archives:
         problems.extend(_crc_problems(file, counter))
     for file in readable:
         problems.extend(_value_problems(file, counter))
     return problems
+
+
+def _unlisted(checkpoint: Checkpoint, digests: Mapping[str, str]) -> Iterator[str]:
+    """Files without a checksum of their own that a manifest leaves out."""
+    for path in (path for file in checkpoint.files for path in file.paths):
+        if digests and path.suffix == ".safetensors" and path.name not in digests:
+            yield f"{path} is not listed in {MANIFEST}; remove that and let 'verify --write-manifest' write it anew"
 
 
 def _crc_problems(file: FileParts, counter: ByteCounter) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Writes a checkpoint in one of the forms that formats.py knows."""
 
+import glob
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -62,7 +63,10 @@ def write_checkpoint(
 
 
 def split_file(path: Path, part_bytes: int) -> tuple[Path, ...]:
-    """Replace the file at `path` by `-split0`, `-split1`, ... of `part_bytes` bytes, the last of what remains."""
+    """Replace the file at `path` by `-split0`, `-split1`, ... of `part_bytes` bytes, the last of what remains.
+
+    Parts of an earlier, larger file of that name are removed.
+    """
     if part_bytes < 1:
         raise ValueError(f"part_bytes is {part_bytes}; at least one byte must go into a part")
     size = path.stat().st_size
@@ -73,6 +77,8 @@ def split_file(path: Path, part_bytes: int) -> tuple[Path, ...]:
                 for begin in range(0, part_bytes, CHUNK):
                     part.write(whole.read(min(CHUNK, part_bytes - begin)))
     path.unlink()
+    for stale in {*path.parent.glob(f"{glob.escape(path.name)}-split*")} - {*names}:
+        stale.unlink()
     return tuple(names)
 
 

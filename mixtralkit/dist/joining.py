@@ -41,13 +41,14 @@ def meet(store: Store, env: LaunchEnv, beliefs: Mapping[str, str], timeout: floa
 
     def check(present: Mapping[int, str]) -> None:
         cards = [json.loads(present[rank]) for rank in sorted(present)]
-        check_agreement({str(Member(**card["member"])): card["beliefs"] for card in cards})
+        check_agreement({card["name"]: card["beliefs"] for card in cards})
 
+    me = this_member(env.rank)
     meeting = RollCall(
         noun="rank",
         index=env.rank,
         count=env.world_size,
-        card=json.dumps({"member": asdict(this_member(env.rank)), "beliefs": dict(beliefs)}),
+        card=json.dumps({"name": str(me), "member": asdict(me), "beliefs": dict(beliefs)}),
         check=check,
         advice="see what its process has printed, and that every node starts its share of the ranks",
     )

@@ -382,6 +382,15 @@ def test_a_flipped_bit_in_safetensors_is_found_with_a_manifest(tmp_path: Path) -
     assert "model.safetensors does not have the sha256 that SHA256SUMS lists" in problem.message
 
 
+def test_a_manifest_that_leaves_weights_out_is_not_taken_for_a_check(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, Kind.HF)
+    manifest = write_manifest(tmp_path)
+    lines = [line for line in manifest.read_text().splitlines(keepends=True) if "safetensors" not in line]
+    manifest.write_text("".join(lines))
+    (problem,) = verify(tmp_path)
+    assert "model.safetensors is not listed in SHA256SUMS" in problem.message
+
+
 def _flip(path: Path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[place] ^= 1

@@ -73,6 +73,16 @@ def test_parts_joined_are_the_file(tmp_path: Path) -> None:
         assert not path.exists()
 
 
+def test_parts_of_a_larger_file_do_not_stay(tmp_path: Path) -> None:
+    """They would be joined to the new ones; a file whose name only begins alike is left alone."""
+    path, other = tmp_path / "whole", tmp_path / "whole2-split3"
+    other.write_bytes(b"other")
+    for size in (10, 4):
+        path.write_bytes(b"x" * size)
+        split_file(path, 2)
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["whole-split0", "whole-split1", "whole2-split3"]
+
+
 def test_a_state_that_does_not_fit_is_refused(tmp_path: Path, reference: MixtralForCausalLM) -> None:
     state = mistral_state(reference, CONFIG)
     state["extra"] = state.pop("norm.weight")
