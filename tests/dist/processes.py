@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAM = str(Path(__file__).with_name("program.py"))
+# How a rank that got SIGKILL is named. On a busy machine torchrun may ask for its exit status before its neighbours do,
+# and then nobody but torchrun, in its own report, can tell the signal.
+KILLED = r"(was killed by SIGKILL|is gone \(killed, or out of memory\))"
 PATIENCE = 90.0  # seconds; far above what any run needs, so that a hang fails the test and not the machine
 
 
