@@ -5,7 +5,7 @@ compare what they believe (preflight.py), learn who is on which node, and open t
 these variables there is one rank and no process group.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -89,8 +89,12 @@ def start_group(options: LaunchOptions) -> Iterator[Group]:
         raise GroupFailure(failure) from error
 
 
-def open_group(options: LaunchOptions) -> Group:
-    """Start the group; `start_group` and run_rank.py are the ways to use this."""
+def open_group(options: LaunchOptions, on_watch: Callable[[Watchdog], None] = lambda watchdog: None) -> Group:
+    """Start the group; `start_group` and run_rank.py are the ways to use this.
+
+    `on_watch` is called as soon as the watchdog watches: before the process groups open, which may wait for a rank
+    that is lost by then.
+    """
     env = launch_env()
     kind = device_kind(options.device)
     if env.world_size == 1:
@@ -106,6 +110,7 @@ def open_group(options: LaunchOptions) -> Group:
     device = take_device(store, env, kind, local_rank, options.join_timeout)
     set_threads(len(topology.ranks_of_node(node)))
     watchdog = Watchdog(board, members, env.rank, options.collective_timeout)
+    on_watch(watchdog)
     watchdog.start()
     collectives, control = open_process_groups(store, env, device, topology, options.collective_timeout)
     watchdog.count_collectives(lambda: collectives.calls + control.calls)

@@ -33,19 +33,22 @@ def run_rank(main: Callable[[Group], int], options: LaunchOptions, report: Calla
     failure of any of them ends the process here: torch's objects could hang in an orderly exit. Call it from the
     main thread.
     """
+    endings: list[_Ending] = []  # one, when there are several ranks and they have found each other
     try:
-        group = open_group(options)
+        group = open_group(options, lambda watchdog: endings.append(_Ending(watchdog, launch_env().rank, report)))
     except MixtralKitError as error:
+        for ending in endings:
+            ending.settle(error)
         return fail_before_group(error, report)
     if group.watchdog is None:
         return _run_alone(main, group, report)
-    ending = _Ending(group.watchdog, group.rank, report)
+    (ending,) = endings
     try:
         try:
             status = main(group)
             close_group(group)
         except Exception as error:  # noqa: BLE001 - whatever it is, all ranks must hear of it
-            ending.end(group.watchdog.settle(error))
+            ending.settle(error)
     except KeyboardInterrupt:
         ending.leave(128 + signal.SIGINT)
     return status
@@ -86,6 +89,10 @@ class _Ending:
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, _noted)
         threading.Thread(target=self._wait_for_sigterm, name="sigterm", daemon=True).start()
+
+    def settle(self, error: Exception) -> NoReturn:
+        """End the process for an error that was raised here, by whosever fault."""
+        self.end(self._watchdog.settle(error))
 
     def end(self, failure: Failure) -> NoReturn:
         """Tell `failure` if that is for this rank to do, and end the process."""

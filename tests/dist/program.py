@@ -1,7 +1,7 @@
 """A rank's program for the tests of dist/: `python program.py MODE [RANK] [--option value ...]`.
 
 It runs steps of one collective each; before the fifth, or after it where that is the last, rank RANK does what MODE
-says. Options: --timeout and --join-timeout in seconds, --steps, --belief (only rank RANK holds it).
+says; "die-opening" dies before there are process groups. Options: --timeout and --join-timeout in seconds, --steps, --belief (only rank RANK holds it).
 """
 
 import argparse
@@ -13,6 +13,7 @@ import time
 
 import torch
 
+from mixtralkit.dist import launch
 from mixtralkit.dist.launch import Group, LaunchOptions
 from mixtralkit.dist.run_rank import run_rank
 from mixtralkit.env import launch_env
@@ -71,6 +72,8 @@ def report(text: str) -> None:
 
 logging.basicConfig(format="LOG %(message)s")
 differs = launch_env().rank == arguments.rank
+if arguments.mode == "die-opening" and differs:
+    launch.open_process_groups = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
 options = LaunchOptions(
     device="cpu",
     collective_timeout=arguments.timeout,

@@ -43,6 +43,15 @@ def test_a_killed_rank_is_named_with_its_signal_under_torchrun() -> None:
     assert not end_session(process)
 
 
+def test_a_rank_killed_while_the_process_groups_open_is_named() -> None:
+    """gloo would wait for it for the whole time-out, longer than this test has patience."""
+    ended = run_by_hand(3, "die-opening", "1", "--timeout", str(2 * PATIENCE))
+    assert [one.status for one in ended] == [1, -signal.SIGKILL, 1]
+    reports = [report for one in ended for report in one.reports]
+    assert len(reports) == 1
+    assert re.match(RANK_1 + rf" {KILLED}", reports[0])
+
+
 def test_a_stopped_rank_is_warned_of_named_and_removed_under_torchrun() -> None:
     process = start(torchrun(2, "stop", "1", "--timeout", "8"))
     (ended,) = finish([process])
