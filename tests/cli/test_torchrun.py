@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mixtralkit.cli.main import main
-from tests.cli.shell import PATIENCE, PROGRAM, read_until, run, start, torchrun
+from tests.cli.shell import PATIENCE, PROGRAM, ROOT, read_until, run, start, torchrun
 from tests.cli.test_generate import greedy
 from tests.dist.processes import KILLED
 
@@ -23,8 +23,9 @@ def responses(document: str) -> list[str]:
     return [completion["response"] for completion in json.loads(document)["completions"]]
 
 
-def model(checkpoint: Path) -> list[str]:
-    return ["-m", str(checkpoint), "-t", str(checkpoint / "tokenizer.model"), "--max-tokens", "12", "--report", "json"]
+def model(checkpoint: Path, max_tokens: int = 12) -> list[str]:
+    files = ["-m", str(checkpoint), "-t", str(checkpoint / "tokenizer.model")]
+    return [*files, "--max-tokens", str(max_tokens), "--report", "json"]
 
 
 @pytest.fixture
@@ -55,6 +56,15 @@ def test_sampled_text_is_that_of_one_process(nproc: int, dispatch: str, checkpoi
     done = run(torchrun(nproc, *model(checkpoint), "--dispatch", dispatch, *SAMPLED, *PROMPTS))
     assert done.returncode == 0, done.stderr
     assert responses(done.stdout) == alone
+
+
+def test_the_demo_model_writes_the_same_with_other_ranks_and_threads() -> None:
+    """A real model in bfloat16, where a single rounding would show in some token: 2 threads, and 3 ranks of 1."""
+    words = ["generate", *model(ROOT / "demo" / "shakespeare", max_tokens=60), *SAMPLED, "ROMEO:\n", "To be"]
+    alone = run([*PROGRAM, *words], OMP_NUM_THREADS="2")
+    spread = run([*PROGRAM, *words, "--nproc", "3"], OMP_NUM_THREADS="1")
+    assert (alone.returncode, spread.returncode) == (0, 0), alone.stderr + spread.stderr
+    assert responses(alone.stdout) == responses(spread.stdout)
 
 
 def test_our_own_launcher_reads_prompts_from_a_pipe(checkpoint: Path, alone: list[str]) -> None:
