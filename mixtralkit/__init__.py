@@ -13,6 +13,11 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "generate", "load"]
 
 
+def __dir__() -> list[str]:
+    """What the package offers, for completion in a notebook."""
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Import api.py at the first use of one of its names (PEP 562)."""
     if name not in __all__:

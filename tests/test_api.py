@@ -56,3 +56,8 @@ def test_the_tokenizer_may_have_a_version_in_its_name(tmp_path: Path) -> None:
     small_tokenizer(tmp_path / "ckpt")
     (tmp_path / "ckpt" / "tokenizer.model").rename(tmp_path / "ckpt" / "tokenizer.model.v3")
     assert mixtralkit.load(tmp_path / "ckpt")[1].vocab_size == PIECES
+
+
+def test_the_package_shows_what_it_offers() -> None:
+    assert dir(mixtralkit) == sorted(mixtralkit.__all__)
+    assert callable(mixtralkit.load)

@@ -10,6 +10,7 @@ import struct
 import sys
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -128,9 +129,15 @@ def _not_a_zip(file: FileParts, magic: bytes) -> CheckpointError:
 
 def _incomplete(file: FileParts) -> CheckpointError:
     """The error for a zip whose directory does not fit its entries, naming the part that is to blame."""
-    odd = [path.name for path, size in zip(file.paths[:-1], file.sizes, strict=False) if size != file.sizes[0]]
+    usual, _ = Counter(file.sizes[:-1] or file.sizes).most_common(1)[0]
+    odd = [(path, size) for path, size in zip(file.paths[:-1], file.sizes, strict=False) if size != usual]
     if odd:
-        return damaged(file, f"is damaged: {name_some(odd)} has another size than the first part")
+        (path, size), *others = odd
+        more = f", and so are {name_some(path.name for path, _ in others)}" if others else ""
+        return CheckpointError(
+            f"{path} is damaged: it has {size:,} bytes, where parts of {file.name} have {usual:,}{more}; "
+            "download what is damaged again"
+        )
     if file.is_split:
         return damaged(file, f"is incomplete: {file.paths[-1].name} is truncated, or parts after it are missing")
     return damaged(file, f"is truncated or damaged ({file.size:,} bytes)")

@@ -1,5 +1,6 @@
 """`mixtralkit chat`: a conversation in the [INST] template. Rank 0 talks, all ranks compute."""
 
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +18,8 @@ from mixtralkit.dist.launch import Group
 from mixtralkit.engine.request import Request
 from mixtralkit.errors import RequestError, TokenizerError
 
-GREETING = "/reset begins anew, /exit or Ctrl-D ends, Ctrl-C ends a response."
+COMMANDS = "/reset begins anew, /exit or Ctrl-D ends, Ctrl-C ends a response"
+_COMMAND = re.compile(r"/[a-z]+")
 
 
 def chat(options: ChatOptions) -> int:
@@ -30,7 +32,7 @@ def _chat(group: Group, options: ChatOptions) -> None:
     session = open_session(group, options, batch_size=1)
     conversation = Conversation(session, options)
     if group.rank == 0 and sys.stdin.isatty():
-        aside(GREETING)
+        aside(f"{COMMANDS}.")
     while _user_goes_on(group, conversation):
         conversation.answer()
 
@@ -55,6 +57,8 @@ class Conversation:
         while (line := _read_line()) is not None and line.strip() != "/exit":
             if line.strip() == "/reset":
                 self._messages = list(self._beginning)
+            elif _COMMAND.fullmatch(line.strip()):
+                complain(f"there is no command {line.strip()}; {COMMANDS}")
             elif line.strip() and self._take(line):
                 return True
         return False
@@ -63,7 +67,7 @@ class Conversation:
         """Answer the last message, showing text as it comes; all ranks call this together."""
         with Interrupt(reads=self._session.group.rank == 0) as interrupt:
             completions = self._session.engine.generate(
-                self._requests, lambda _, text: say(text, end=""), interrupt.requested
+                self._requests, lambda _, text: say(text, end=""), interrupted=interrupt.requested
             )
         if self._session.group.rank == 0:
             say("")

@@ -7,6 +7,7 @@ from mixtralkit.checkpoint.byte_progress import ByteProgress
 from mixtralkit.checkpoint.checkpoint_summary import Summary, summarize
 from mixtralkit.checkpoint.manifest import write_manifest
 from mixtralkit.checkpoint.merge_parts import merge as merge_parts
+from mixtralkit.checkpoint.split_files import name_some
 from mixtralkit.checkpoint.verify import verify as find_problems
 from mixtralkit.cli.options import InspectOptions, MergeOptions, VerifyOptions
 from mixtralkit.cli.progress import Progress
@@ -42,7 +43,10 @@ def verify(options: VerifyOptions) -> int:
     if options.write_manifest:
         with _progress("hashing") as update:
             say(f"{write_manifest(options.model_weights, update)} written")
-    say(f"{options.model_weights}: no problem found; checksums: {summarize(options.model_weights).checksums}")
+    summary = summarize(options.model_weights)
+    say(f"{options.model_weights}: no problem found; checksums: {summary.checksums}")
+    if options.tokenizer is None and summary.checkpoint.tokenizer is None:
+        say("There is no tokenizer.model, so the vocabulary was not checked; --tokenizer names one.")
     return 0
 
 
@@ -69,7 +73,7 @@ def _files(summary: Summary) -> dict[str, str]:
         "tokenizer": checkpoint.tokenizer.name if checkpoint.tokenizer else "none in the folder",
         "checksums": summary.checksums,
     }
-    return {**facts, **({"passed over": ", ".join(checkpoint.passed_over)} if checkpoint.passed_over else {})}
+    return {**facts, **({"passed over": name_some(checkpoint.passed_over)} if checkpoint.passed_over else {})}
 
 
 def _shape(summary: Summary) -> dict[str, str]:

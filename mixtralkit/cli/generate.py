@@ -1,23 +1,23 @@
 """`mixtralkit generate` and tools/example.py: prompts in, responses and a report out."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from mixtralkit.cli.fastermoe import warn_of_fastermoe
+from mixtralkit.cli.live_text import LiveText
 from mixtralkit.cli.options import GenerateOptions
 from mixtralkit.cli.patience import from_rank_0
+from mixtralkit.cli.progress import Progress
 from mixtralkit.cli.prompts import read_prompts
 from mixtralkit.cli.ranks import run_on_ranks
 from mixtralkit.cli.report import gather_report, report_text
 from mixtralkit.cli.session import Session, open_session
-from mixtralkit.cli.sizes import counted
 from mixtralkit.cli.terminal import aside, say
 from mixtralkit.dist.launch import Group
 from mixtralkit.engine.request import Completion, Request
-
-RULE = "=" * 30
 
 
 def generate(options: GenerateOptions) -> int:
@@ -31,13 +31,27 @@ def _generate(group: Group, options: GenerateOptions) -> None:
     prompts = from_rank_0(group.control, lambda: read_prompts(options.prompt, options.prompt_file))
     session = open_session(group, options, options.batch_size)
     requests = _requests(session, options, prompts)
-    streams = len(prompts) == 1 and options.output_kind == "text"
-    if streams and group.rank == 0:
-        say(_opening(prompts[0]), end="")
-    completions = session.engine.generate(requests, (lambda _, text: say(text, end="")) if streams else None)
+    completions = _answer(session, options, prompts, requests)
     report = gather_report(session) if options.report_kind != "none" else None
     if group.rank == 0:
-        _show(options, prompts, completions, report, streamed=streams)
+        _show(options, prompts, completions, report)
+
+
+def _answer(
+    session: Session, options: GenerateOptions, prompts: Sequence[str], requests: Sequence[Request]
+) -> list[Completion]:
+    """Generate on all ranks, while rank 0 shows the responses, or where they are to be JSON, how many there are."""
+    if session.group.rank != 0:
+        return session.engine.generate(requests)
+    if options.output_kind == "text":
+        live = LiveText(prompts)
+        return session.engine.generate(requests, live.extend, live.finish)
+    done = itertools.count(1)
+    progress = Progress("answered", unit=str)
+    try:
+        return session.engine.generate(requests, None, lambda *_: progress.update(next(done), len(requests)))
+    finally:
+        progress.close()
 
 
 def _requests(session: Session, options: GenerateOptions, prompts: Sequence[str]) -> list[Request]:
@@ -52,14 +66,9 @@ def _requests(session: Session, options: GenerateOptions, prompts: Sequence[str]
 
 
 def _show(
-    options: GenerateOptions,
-    prompts: Sequence[str],
-    completions: Sequence[Completion],
-    report: dict[str, Any] | None,
-    *,
-    streamed: bool,
+    options: GenerateOptions, prompts: Sequence[str], completions: Sequence[Completion], report: dict[str, Any] | None
 ) -> None:
-    """Write what the standard output is asked to be; see the options `output` and `report`."""
+    """Write what the standard output is still asked to be; see the options `output` and `report`."""
     if options.output_kind == "json":
         document: dict[str, Any] = {
             "completions": [_document(*pair) for pair in zip(prompts, completions, strict=True)]
@@ -67,29 +76,10 @@ def _show(
         if options.report_kind == "json":
             document["report"] = report
         say(json.dumps(document))
-    else:
-        for prompt, completion in zip(prompts, completions, strict=True):
-            say("" if streamed else _opening(prompt) + completion.text, end="")
-            say(_closing(completion))
-        if options.report_kind == "json":
-            say(json.dumps(report))
+    elif options.report_kind == "json":
+        say(json.dumps(report))
     if options.report_kind == "text" and report is not None:
         (say if options.output_kind == "text" else aside)(report_text(report))
-
-
-def _opening(prompt: str) -> str:
-    return f"{RULE}Example START{RULE}\n\n[Prompt]:\n{prompt}\n\n[Response]:\n"
-
-
-def _closing(completion: Completion) -> str:
-    why = {
-        "eos": "end of text",
-        "stop": "stop string",
-        "length": "--max-tokens",
-        "context": "end of the model's context",
-    }
-    length = counted(len(completion.tokens), "token")
-    return f"\n\n[Ended by]:\n{why[completion.finish_reason]}, {length}\n\n{RULE}Example END{RULE}\n"
 
 
 def _document(prompt: str, completion: Completion) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def _title(options_class: type) -> str:
 
 
 def _line(item: Option) -> str:
-    default = "" if item.default in (None, "", (), False) or item.required else f" (default: {_plain(item.default)})"
+    unsaid = item.required or item.switch or item.default in (None, "", ())
+    default = "" if unsaid else f" (default: {_plain(item.default)})"
     return _entry(f"{', '.join(item.flags)} {item.metavar}".rstrip(), item.help + default)
 
 

@@ -71,7 +71,8 @@ class SamplingOptions:
         try:
             return SamplingParams(self.max_tokens, self.temperature, self.top_p, self.top_k, self.seed, self.stop)
         except RequestError as error:
-            raise UsageError(str(error)) from error
+            field, _, rest = str(error).partition(" ")
+            raise UsageError(f"--{field.replace('_', '-')} {rest}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +167,10 @@ class MergeOptions(FolderOptions):
     """Options of merge."""
 
     output: Path | None = option(
-        "where to write the merged file; by default the checkpoint's folder", metavar="DIR", parse=path, default=None
+        "an existing folder for the merged weights; by default the checkpoint's",
+        metavar="DIR",
+        parse=path,
+        default=None,
     )
 
 

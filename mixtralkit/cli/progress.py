@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from collections.abc import Callable
 
 from mixtralkit.cli.sizes import size
 from mixtralkit.cli.terminal import aside
@@ -12,24 +13,28 @@ LINE_EVERY = 10.0  # seconds between two lines in a log
 
 
 class Progress:
-    """Shows how much of `total` bytes is done; `show` false shows nothing, for ranks that are not the first."""
+    """Shows how much of a total is done, in bytes or what else `unit` writes.
 
-    def __init__(self, label: str, *, show: bool = True) -> None:
+    With `show` false it shows nothing, for ranks that are not the first.
+    """
+
+    def __init__(self, label: str, *, show: bool = True, unit: Callable[[int], str] = size) -> None:
         self._label = label
+        self._unit = unit
         self._show = show
         self._terminal = sys.stderr.isatty()
         self._started = self._shown = time.monotonic()
         self._open = False
 
     def update(self, done: int, total: int) -> None:
-        """`done` of `total` bytes are there."""
+        """`done` of `total` are there."""
         now = time.monotonic()
         finished = done >= total
         if not self._show or (not finished and now - self._shown < (BAR_EVERY if self._terminal else LINE_EVERY)):
             return
         self._shown = now
         rate = done / max(now - self._started, 1e-9)
-        words = f"{size(done)} of {size(total)}, {size(int(rate))}/s"
+        words = f"{self._unit(done)} of {self._unit(total)}, {self._unit(int(rate))}/s"
         if self._terminal:
             aside(f"\r{self._bar(done / max(total, 1), words)}", end="\n" if finished else "")
             self._open = not finished

@@ -67,7 +67,7 @@ VERBS = (
         "answer prompts, then report how it went",
         "Answers prompts with a Mixtral checkpoint, then reports how fast that was and how busy the experts were. "
         "Under torchrun, or with --nproc, the experts are spread over the ranks; the text is the same with any "
-        "number of them. A single response is shown as it comes.",
+        "number of them. Responses are shown in the order of the prompts, each as it comes.",
         GenerateOptions,
         _generate,
     ),

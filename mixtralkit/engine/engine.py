@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from mixtralkit.dist.collectives import Collectives
-from mixtralkit.engine.generation import Generation, OnText
+from mixtralkit.engine.generation import Generation, OnCompletion, OnText
 from mixtralkit.engine.lockstep import share_requests
 from mixtralkit.engine.request import Completion, Request
 from mixtralkit.engine.response import Response
@@ -49,14 +49,15 @@ class Engine:
         self,
         requests: Sequence[Request],
         on_text: OnText | None = None,
+        on_completion: OnCompletion | None = None,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> list[Completion]:
         """Answer rank 0's `requests`, in their order; all ranks must call this together.
 
-        `on_text(number, text)` is called on rank 0 as text comes. The completions' texts are to be used on rank 0 only;
-        everything else is on every rank. `interrupted` is asked on rank 0 in every step: once it is true, the running
-        requests end as they are and the waiting ones are left out. Raises `RequestError` before any work when a
-        request cannot be served.
+        `on_text(number, text)` is called on rank 0 as text comes, and `on_completion(number, completion)` when a
+        request has finished. The completions' texts are to be used on rank 0 only; everything else is on every rank.
+        `interrupted` is asked on rank 0 in every step: once it is true, the running requests end as they are and the
+        waiting ones are left out. Raises `RequestError` before any work when a request cannot be served.
         """
         requests = share_requests(self._control, requests)
         for request in requests:
@@ -70,7 +71,7 @@ class Engine:
             slots_per_rank=slots,
             prefill_tokens=PREFILL_TOKENS,
         )
-        generation = self._generation(requests, scheduler, slots, on_text, interrupted)
+        generation = self._generation(requests, scheduler, slots, on_text, on_completion, interrupted)
         while step := scheduler.next_step():
             phase = self.stats.prefill if step.prefill else self.stats.decode
             self._on_step(f"{'prefill' if step.prefill else 'decode'} step {phase.steps + 1}")
@@ -84,6 +85,7 @@ class Engine:
         scheduler: Scheduler,
         slots: int,
         on_text: OnText | None,
+        on_completion: OnCompletion | None,
         interrupted: Callable[[], bool],
     ) -> Generation:
         context = self._model.config.context
@@ -99,5 +101,6 @@ class Engine:
             control=self._control,
             stats=self.stats,
             on_text=on_text,
+            on_completion=on_completion,
             interrupted=interrupted,
         )

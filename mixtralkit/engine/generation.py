@@ -12,6 +12,7 @@ from mixtralkit.engine.scheduler import Scheduler, Step
 from mixtralkit.engine.stats import GenerationStats
 
 OnText = Callable[[int, str], None]
+OnCompletion = Callable[[int, Completion], None]
 
 
 class Generation:
@@ -27,6 +28,7 @@ class Generation:
         control: Collectives,
         stats: GenerationStats,
         on_text: OnText | None,
+        on_completion: OnCompletion | None,
         interrupted: Callable[[], bool],
     ) -> None:
         self._requests = requests
@@ -36,6 +38,7 @@ class Generation:
         self._control = control
         self._stats = stats
         self._on_text = on_text
+        self._on_completion = on_completion
         self._interrupted = interrupted
         self._completions: dict[int, Completion] = {}
 
@@ -74,7 +77,9 @@ class Generation:
 
     def _retire(self, number: int) -> None:
         place = self._scheduler.place(number)
-        self._completions[number] = self._responses[number].completion(place.rank)
+        completion = self._completions[number] = self._responses[number].completion(place.rank)
+        if self._on_completion is not None and self._control.rank == 0:
+            self._on_completion(number, completion)
         self._scheduler.finish(number)
         if place.rank == self._control.rank:
             self._runner.release(number)

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mixtralkit.config import ModelConfig
+from mixtralkit.errors import RequestError
 from mixtralkit.model.attention import Attention
 from mixtralkit.model.batch import Batch, make_batch
 from mixtralkit.model.kv_cache import KVCache
@@ -59,7 +60,11 @@ class Transformer(nn.Module):
         self.output = Linear(config.dim, config.vocab_size)
 
     def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
-        """Logits after every token of `tokens_BT` (int64), float32 `[B, T, V]`; no cache."""
+        """Logits after every token of `tokens_BT` (integers), float32 `[B, T, V]`; no cache.
+
+        Raises `RequestError` for another shape or dtype, ids outside the vocabulary, and more tokens than the context.
+        """
+        self._check(tokens_BT)
         requests, tokens = tokens_BT.shape
         batch = make_batch(tokens_BT.tolist(), [0] * requests, range(requests), tokens_BT.device)
         logits: torch.Tensor = self.output(self.hidden(batch, None))
@@ -79,6 +84,17 @@ class Transformer(nn.Module):
             x_TD = block(x_TD, batch, rotations_T, cache)
         normed: torch.Tensor = self.norm(x_TD)
         return normed
+
+    def _check(self, tokens_BT: torch.Tensor) -> None:
+        if tokens_BT.dim() != 2 or tokens_BT.is_floating_point():
+            shape = list(tokens_BT.shape)
+            raise RequestError(f"tokens are {tokens_BT.dtype} {shape}; integers of shape [requests, tokens] are needed")
+        if tokens_BT.shape[1] > self.config.context:
+            raise RequestError(f"{tokens_BT.shape[1]} tokens do not fit the model's context of {self.config.context}")
+        outside = tokens_BT[(tokens_BT < 0) | (tokens_BT >= self.config.vocab_size)]
+        if outside.numel():
+            last = self.config.vocab_size - 1
+            raise RequestError(f"token id {int(outside[0])} is outside the vocabulary of 0 to {last}")
 
     def new_cache(self, num_slots: int, context: int) -> KVCache:
         """An empty cache of this model's shape, dtype and device."""

@@ -170,7 +170,12 @@ BROKEN: dict[str, tuple[Kind, Callable[[Path], object], str]] = {
     "short part in the middle": (
         Kind.SPLIT_PTH,
         lambda f: _cut(f / f"{PTH}-split4", 100),
-        r"consolidated.00.pth-split4 has another size than the first part",
+        r"consolidated.00.pth-split4 is damaged: it has [\d,]+ bytes, where parts of consolidated.00.pth have [\d,]+;",
+    ),
+    "short first part": (
+        Kind.SPLIT_PTH,
+        lambda f: _cut(f / f"{PTH}-split0", 100),
+        r"consolidated.00.pth-split0 is damaged: it has [\d,]+ bytes, where parts of consolidated.00.pth have [\d,]+;",
     ),
     "unfinished merge": (
         Kind.SPLIT_PTH,

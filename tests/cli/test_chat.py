@@ -45,6 +45,16 @@ def test_a_conversation_remembers_until_it_is_reset(
     assert capsys.readouterr().out == f"{reply}\n{more}\n{reply}\n"
 
 
+def test_a_mistyped_command_is_not_taken_for_a_message(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("/rest\n"))
+    assert main(["chat", "-m", str(checkpoint)]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "there is no command /rest; /reset begins anew" in err
+
+
 def test_a_message_that_does_not_fit_leaves_the_conversation_as_it_was(
     checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,12 @@ def test_verify_tells_good_from_bad_by_its_exit_status(folder: Path, capsys: pyt
     assert "1 problem found in" in out
 
 
+def test_verify_says_when_it_could_not_check_the_vocabulary(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "tokenizer.model").unlink()
+    assert main(["verify", str(folder)]) == 0
+    assert "There is no tokenizer.model, so the vocabulary was not checked" in capsys.readouterr().out
+
+
 def test_verify_writes_a_manifest_that_later_runs_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(folder), "--write-manifest"]) == 0
     params = folder / "params.json"

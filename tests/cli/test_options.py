@@ -25,9 +25,9 @@ def test_the_names_are_those_of_the_rooms_below() -> None:
         ("--max-tokens 1.5", "--max-tokens is '1.5'; a whole number of at least 1 is needed"),
         ("--temperature hot", "--temperature is 'hot'; a number is needed"),
         ("--temperature nan", "--temperature is 'nan'; a finite number is needed"),
-        ("--temperature -1", "temperature is -1.0; it must be 0 (greedy) or more"),
-        ("--top-p 0", "top_p is 0.0; it must be above 0 and at most 1"),
-        ("--stop=", "stop is ('',); it must be strings that are not empty"),
+        ("--temperature -1", "--temperature is -1.0; it must be 0 (greedy) or more"),
+        ("--top-p 0", "--top-p is 0.0; it must be above 0 and at most 1"),
+        ("--stop=", "--stop is ('',); it must be strings that are not empty"),
         ("--seed -1", "--seed is '-1'; a whole number from 0 to"),
         ("--dtype fp32", "choose one of auto, float32, bfloat16, float16"),
         ("--dispatch colective", "choose one of auto, local, collective, all_gather (did you mean collective?)"),
@@ -77,5 +77,5 @@ def test_ranks_must_agree_on_what_matters_to_all() -> None:
 
 
 def test_options_made_in_python_are_checked_too() -> None:
-    with pytest.raises(UsageError, match="top_p"):
+    with pytest.raises(UsageError, match="--top-p is 2.0"):
         ChatOptions(model_weights=Path("x"), top_p=2.0)

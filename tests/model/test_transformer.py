@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from mixtralkit.config import ModelConfig
+from mixtralkit.errors import RequestError
 from mixtralkit.model import moe_ffn
 from mixtralkit.model.transformer import Transformer
-from tests.random_model import random_model
+from tests.random_model import TINY, random_model
 from tests.reference import mixtral
 from tests.reference.cases import CONFIGS, config_of, random_tokens, shape_of
 from tests.reference.hugging_face import halves, hugging_face_model
@@ -109,3 +110,18 @@ def test_every_weight_has_the_gradient_of_the_oracle() -> None:
             assert weight.grad is None or not weight.grad.any()
         else:
             torch.testing.assert_close(weight.grad, expected.float(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (torch.zeros(4, dtype=torch.int64), r"tokens are torch.int64 \[4\]; integers of shape \[requests, tokens\]"),
+        (torch.zeros(1, 4), r"tokens are torch.float32 \[1, 4\]"),
+        (torch.zeros(1, TINY.context + 1, dtype=torch.int64), "65 tokens do not fit the model's context of 64"),
+        (torch.tensor([[1, TINY.vocab_size]]), "token id 96 is outside the vocabulary of 0 to 95"),
+        (torch.tensor([[-1]]), "token id -1 is outside"),
+    ],
+)
+def test_tokens_that_the_model_cannot_take_are_refused(tokens: torch.Tensor, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        random_model(TINY)(tokens)

@@ -1,0 +1,54 @@
+"""Responses on the standard output, in MixtralKit's manner, as they come."""
+
+from collections.abc import Sequence
+
+from mixtralkit.cli.sizes import counted
+from mixtralkit.cli.terminal import say
+from mixtralkit.engine.request import Completion
+
+RULE = "=" * 30
+
+
+class LiveText:
+    """Shows the responses in the order of their prompts: one as it comes, and what others say meanwhile after it."""
+
+    def __init__(self, prompts: Sequence[str]) -> None:
+        self._prompts = prompts
+        self._held = [""] * len(prompts)
+        self._finished: dict[int, Completion] = {}
+        self._current = 0
+        self._open()
+
+    def extend(self, number: int, text: str) -> None:
+        """More text of response `number` is there."""
+        if number == self._current:
+            say(text, end="")
+        else:
+            self._held[number] += text
+
+    def finish(self, number: int, completion: Completion) -> None:
+        """Response `number` has ended."""
+        self._finished[number] = completion
+        while self._current in self._finished:
+            say(_closing(self._finished.pop(self._current)))
+            self._current += 1
+            self._open()
+
+    def _open(self) -> None:
+        if self._current < len(self._prompts):
+            say(_opening(self._prompts[self._current]) + self._held[self._current], end="")
+
+
+def _opening(prompt: str) -> str:
+    return f"{RULE}Example START{RULE}\n\n[Prompt]:\n{prompt}\n\n[Response]:\n"
+
+
+def _closing(completion: Completion) -> str:
+    why = {
+        "eos": "end of text",
+        "stop": "stop string",
+        "length": "--max-tokens",
+        "context": "end of the model's context",
+    }
+    length = counted(len(completion.tokens), "token")
+    return f"\n\n[Ended by]:\n{why[completion.finish_reason]}, {length}\n\n{RULE}Example END{RULE}\n"
