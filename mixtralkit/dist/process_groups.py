@@ -1,6 +1,9 @@
 """torch's process groups: which backend, over which network, with which time-out."""
 
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -27,17 +30,17 @@ def open_process_groups(
     if towards_others and (interface := interface_towards(towards_others)):
         choose_gloo_interface(interface)
     try:
-        world = _open_world(store, env, device, timeout)
-        if device.type == "cpu":
-            return Collectives(world, device), Collectives(world, device)
-        control = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
-        return Collectives(world, device), Collectives(control, torch.device("cpu"))
+        with _without_output():
+            world = _open_world(store, env, device, timeout)
+            cpu = device.type == "cpu"
+            control = world if cpu else dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
     except RuntimeError as error:
         first_line = str(error).partition("\n")[0]
         raise LaunchError(
             f"rank {env.rank} on {socket.gethostname()} cannot connect to the other ranks: {first_line}; the nodes "
             f"need all ports open between them, on the network that GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME may name"
         ) from error
+    return Collectives(world, device), Collectives(control, torch.device("cpu"))
 
 
 def _open_world(store: Store, env: LaunchEnv, device: torch.device, timeout: float) -> dist.ProcessGroup | None:
@@ -51,3 +54,24 @@ def _open_world(store: Store, env: LaunchEnv, device: torch.device, timeout: flo
         device_id=None if cpu else device,
     )
     return dist.group.WORLD
+
+
+@contextmanager
+def _without_output() -> Iterator[None]:
+    """Drop what is written to the standard output: gloo of torch 2.10 tells there that it is connected.
+
+    The standard output is the user's, who may want JSON on it.
+    """
+    try:
+        kept = os.dup(1)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
