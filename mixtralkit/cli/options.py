@@ -6,6 +6,7 @@ Nothing here imports torch, so that --help and a refusal come at once.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mixtralkit.cli.option import option
 from mixtralkit.cli.values import number, one_of, path, switch, whole
@@ -18,18 +19,17 @@ SHORTEST_TIMEOUT = 5.0  # seconds: ranks that do nothing speak every second or s
 DISPATCHES = ("auto", "local", "collective", "all_gather")
 
 
+def _tokenizer_option() -> Any:
+    help_text = "the tokenizer.model; by default the one in the checkpoint's folder"
+    return option(help_text, metavar="FILE", short="-t", parse=path, default=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """model."""
 
     model_weights: Path = option("the folder of the checkpoint", metavar="DIR", short="-m", parse=path)
-    tokenizer: Path | None = option(
-        "the tokenizer.model; by default the one in the checkpoint's folder",
-        metavar="FILE",
-        short="-t",
-        parse=path,
-        default=None,
-    )
+    tokenizer: Path | None = _tokenizer_option()
     dtype: str = option(
         f"{', '.join(DTYPES)}; auto keeps the checkpoint's", metavar="NAME", parse=one_of(*DTYPES), default="auto"
     )
@@ -178,13 +178,7 @@ class MergeOptions(FolderOptions):
 class VerifyOptions(FolderOptions):
     """Options of verify."""
 
-    tokenizer: Path | None = option(
-        "the tokenizer.model; by default the one in the checkpoint's folder",
-        metavar="FILE",
-        short="-t",
-        parse=path,
-        default=None,
-    )
+    tokenizer: Path | None = _tokenizer_option()
     write_manifest: bool = option(
         "write the sha256 of every file, for later runs to compare with",
         metavar="",
