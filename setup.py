@@ -1,11 +1,15 @@
-"""Builds and installs mixtralkit. There is no compiled extension yet, so no compiler is needed."""
+"""Builds and installs mixtralkit: the Python package, and the native kernels of csrc/ where they can be compiled."""
 
 import re
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # a build backend runs this file without its folder in the path
+
+from csrc.build import BuildNative, native_extension  # noqa: E402
 
 
 def read_version() -> str:
@@ -34,6 +38,10 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["mixtralkit", "mixtralkit.*"]),
     package_data={"mixtralkit": ["py.typed"]},
+    ext_modules=[native_extension()],
+    cmdclass={"build_ext": BuildNative},
+    # The extension has nothing of Python in it, so one wheel serves every Python.
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
     install_requires=read_requirements(),
     entry_points={"console_scripts": ["mixtralkit = mixtralkit.cli.main:main"]},
 )

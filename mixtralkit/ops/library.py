@@ -1,0 +1,86 @@
+"""The compiled extension: loaded when it is first asked for, and why it is not there where it is not.
+
+setup.py builds csrc/ into mixtralkit/_C.*.so, which registers its operators with torch when it is loaded. An op asks
+`available()` and calls `ops()`, or does without; only files of ops/ and the dispatches made of kernels do so.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mixtralkit.errors import UsageError
+from mixtralkit.log import get_logger, notice
+
+PACKAGE = Path(__file__).parents[1]
+# Written by setup.py when it leaves the extension out; one line.
+WHY_NOT = "_C.why_not"
+_logger = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of loading: nothing is wrong when `problem` is None."""
+
+    problem: str | None
+
+
+def available() -> bool:
+    """Whether the extension's operators can be called. Says so, once and on rank 0, when they cannot."""
+    problem = why_not()
+    if problem is not None:
+        notice(_logger, f"no native kernels, torch's operators are used: {problem}; `mixtralkit doctor` tells more")
+    return problem is None
+
+
+def why_not() -> str | None:
+    """Why the extension cannot be used, in one line; None when it can."""
+    return load(PACKAGE).problem
+
+
+@cache
+def load(folder: Path) -> Loaded:
+    """Load the extension in `folder`, once a process."""
+    found = sorted(folder.glob("_C.*.so"))
+    if not found:
+        return Loaded(_why_not_built(folder / WHY_NOT))
+    try:
+        torch.ops.load_library(str(found[0]))
+    except (OSError, RuntimeError) as error:
+        return Loaded(f"{found[0].name} does not load into torch {torch.__version__}: {_one_line(str(error))}")
+    return Loaded(None)
+
+
+def ops() -> Any:
+    """The namespace of the extension's operators, `torch.ops.mixtralkit`. Only after `available()` has said yes."""
+    assert why_not() is None, why_not()
+    return torch.ops.mixtralkit
+
+
+def variant() -> str:
+    """The variant of the CPU kernels that runs: "portable", "avx2" or "avx512", the best that the processor has."""
+    return str(ops().cpu_variant())
+
+
+def use_variant(name: str) -> None:
+    """Run the variant `name` from now on, to compare or to find a fault.
+
+    Raises `UsageError` naming those that this processor has for any other.
+    """
+    try:
+        ops().use_cpu_variant(name)
+    except RuntimeError as error:
+        raise UsageError(_one_line(str(error))) from error
+
+
+def _why_not_built(record: Path) -> str:
+    try:
+        return f"they were left out when mixtralkit was installed: {_one_line(record.read_text(encoding='utf-8'))}"
+    except OSError:
+        return "they have not been built; pip install does it where there is a C++ compiler"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
