@@ -1,18 +1,23 @@
 """How setup.py compiles csrc/ into mixtralkit/_C.abi3.so: against torch's stable ABI, or not at all.
 
-Installing never fails here. Where the kernels cannot be built (no torch, no compiler, an error of the compiler), the
+Installing does not fail here. Where the kernels cannot be built (no torch, no compiler, an error of the compiler), the
 reason goes on the screen and into mixtralkit/_C.why_not, which mixtralkit/ops/library.py reads; torch's own operators
-do the work then. The extension is loaded as a library of operators, not imported, so nothing of Python is linked.
+do the work then. `python setup.py build_ext --inplace --strict` fails instead, and takes warnings for errors.
+
+The extension is a library of operators, loaded and not imported: it needs nothing of Python, not even to be compiled.
 """
 
 import importlib.util
+import shlex
+import shutil
 import site
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
@@ -22,30 +27,21 @@ NAME = "mixtralkit._C"
 WHY_NOT = "_C.why_not"
 # The lowest torch that the build serves, 2.10, as TORCH_TARGET_VERSION spells it.
 LOWEST_TORCH = "0x020a000000000000"
-# Explicit fused multiply-adds only: what the compiler fuses by itself differs between compilers and variants.
 FLAGS = (
-    "-O3",
-    "-std=c++20",
-    "-Wall",
-    "-Wextra",
-    "-ffp-contract=off",
-    "-fvisibility=hidden",
-    "-fvisibility-inlines-hidden",
-    f"-DTORCH_TARGET_VERSION={LOWEST_TORCH}",
+    *("-O3", "-std=c++20", "-Wall", "-Wextra"),
+    *("-fvisibility=hidden", "-fvisibility-inlines-hidden"),
+    "-ffp-contract=off",  # what a compiler fuses by itself would differ between variants; kernels fuse by name
     f"-ffile-prefix-map={CSRC.parent}/=",  # messages name csrc/..., wherever it was compiled
+    f"-DTORCH_TARGET_VERSION={LOWEST_TORCH}",
 )
-# Further flags of the sources whose names end in a variant, on processors that have it; the others compile them to nothing.
-VARIANTS = {
-    "_avx2": ("-mavx2", "-mfma", "-mf16c"),
-    "_avx512": (
-        *("-mavx2", "-mfma", "-mf16c"),
-        *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx512bf16"),
-    ),
-}
+# Further flags of a source whose name ends in a variant. Elsewhere than on x86-64 such a source must be empty.
+AVX2 = ("-mavx2", "-mfma", "-mf16c")
+AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx512bf16")
+VARIANTS = {"_avx2": AVX2, "_avx512": (*AVX2, *AVX512)}
 
 
 def native_extension() -> Extension:
-    """The extension with all sources; what only torch knows is added when it is built."""
+    """The extension with all sources; what depends on torch is added when it is built."""
     root = CSRC.parent
     return Extension(
         NAME,
@@ -65,51 +61,57 @@ def variant_flags(source: str) -> tuple[str, ...]:
     return next((flags for ending, flags in VARIANTS.items() if Path(source).stem.endswith(ending)), ())
 
 
-class BuildNative(build_ext):
-    """setuptools' command build_ext; torch's BuildExtension does its work, and its failures are no failures here."""
+class BuildNative(build_ext):  # type: ignore[misc]  # setuptools' commands have no types
+    """The command build_ext: torch's BuildExtension does the work, and its failures are not those of the install."""
+
+    user_options: ClassVar = [*build_ext.user_options, ("strict", None, "warnings are errors, and errors are fatal")]
+    boolean_options: ClassVar = [*build_ext.boolean_options, "strict"]
+
+    def initialize_options(self) -> None:
+        """Start lenient."""
+        super().initialize_options()
+        self.strict = False
 
     def run(self) -> None:
-        """Build the extension, or write down why it is left out."""
+        """Build the extension, or leave it out and write down why."""
+        self._record().unlink(missing_ok=True)
         try:
-            _with_torch(self).run()
-        except Exception as error:  # whatever a compiler or a torch may raise
-            self._leave_out(f"{type(error).__name__}: {error}")
-        else:
-            self._why_not().unlink(missing_ok=True)
+            with _installed_packages():
+                _torch_builder(self).run()
+        except Exception as error:  # whatever a compiler or somebody's torch may raise
+            if self.strict:
+                raise
+            self._leave_out(_reason(error))
 
     def _leave_out(self, reason: str) -> None:
-        # An older build would not fit the sources any more.
-        for path in (Path(self.get_ext_fullpath(NAME)),):
-            path.unlink(missing_ok=True)
-        self._why_not().parent.mkdir(parents=True, exist_ok=True)
-        self._why_not().write_text(f"{reason}\n", encoding="utf-8")
-        self.warn(f"the native kernels are left out, torch's operators will be used: {reason}")
+        # An older build does not fit the sources any more.
+        Path(self.get_ext_fullpath(NAME)).unlink(missing_ok=True)
+        self._record().parent.mkdir(parents=True, exist_ok=True)
+        self._record().write_text(f"{reason}\n", encoding="utf-8")
+        self.warn(f"native kernels are left out, torch's operators will do the work: {reason}")
+        self.extensions: list[Extension] = []  # for those who ask this command what it has made
 
-    def _why_not(self) -> Path:
-        return Path(self.get_ext_fullpath(NAME)).parent / WHY_NOT
+    def _record(self) -> Path:
+        return Path(self.get_ext_fullpath(NAME)).with_name(WHY_NOT)
 
 
-def _with_torch(command: BuildNative) -> Any:
-    """torch's BuildExtension in the state of `command`. Raises ImportError where there is no torch."""
-    _reach_torch()
-    from torch.utils.cpp_extension import BuildExtension, include_paths, library_paths
+def _torch_builder(command: BuildNative) -> Any:
+    """BuildExtension, with flags by variant, in the state of `command`. Raises ImportError where there is no torch."""
+    from torch.utils.cpp_extension import BuildExtension, get_cxx_compiler, include_paths, library_paths
 
     class Builder(BuildExtension):
-        """BuildExtension that gives each source the flags of its variant."""
-
         def build_extension(self, extension: Extension) -> None:
             compile_all = self.compiler.compile
             self.compiler.compile = lambda sources, **options: _compile_by_flags(compile_all, sources, **options)
-            try:
-                super().build_extension(extension)
-            finally:
-                self.compiler.compile = compile_all
+            super().build_extension(extension)
 
+    if shutil.which(compiler := shlex.split(get_cxx_compiler())[0]) is None:
+        raise FileNotFoundError(f"there is no C++ compiler {compiler!r}; install one, such as g++, or name it in CXX")
     builder = Builder(command.distribution)
-    vars(builder).update({**vars(command), "force": builder.use_ninja or command.force})
+    builder.__dict__.update({**vars(command), "force": builder.use_ninja or command.force})
     for extension in builder.extensions:
-        headers = [flag for path in include_paths() for flag in ("-isystem", path)]
-        extension.extra_compile_args = [*FLAGS, *headers]
+        headers = (flag for path in include_paths() for flag in ("-isystem", path))
+        extension.extra_compile_args = [*FLAGS, *(["-Werror"] if command.strict else []), *headers]
         extension.library_dirs = library_paths()
     return builder
 
@@ -117,15 +119,34 @@ def _with_torch(command: BuildNative) -> Any:
 def _compile_by_flags(
     compile_all: Callable[..., list[str]], sources: Sequence[str], extra_postargs: Sequence[str], **options: Any
 ) -> list[str]:
-    """`compile_all` once for all sources with the same flags; the names of the objects."""
+    """Call `compile_all` once for all sources that share their flags; returns the names of the objects."""
     objects = []
     for flags, group in groupby(sorted(sources, key=variant_flags), key=variant_flags):
         objects += compile_all(list(group), extra_postargs=[*extra_postargs, *flags], **options)
     return objects
 
 
-def _reach_torch() -> None:
-    """Let torch be imported in pip's isolated build, which hides the packages of the environment it installs into."""
-    if importlib.util.find_spec("torch") is None:
-        candidates = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages())
-        sys.path += [path for path in dict.fromkeys(candidates) if path not in sys.path]
+@contextmanager
+def _installed_packages() -> Iterator[None]:
+    """Let torch be imported in pip's isolated build too, which hides the packages of the environment it builds for."""
+    hidden = importlib.util.find_spec("torch") is None
+    folders = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages())
+    before = list(sys.path)
+    sys.path += [path for path in dict.fromkeys(folders) if hidden and path not in before]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _reason(error: Exception) -> str:
+    """One line that says what went wrong, and what to do."""
+    words = " ".join(str(error).split())
+    if isinstance(error, ImportError):
+        return (
+            f"torch could not be imported ({words}); install it, then mixtralkit again, with --no-build-isolation "
+            "where the installer is not pip"
+        )
+    if isinstance(error, FileNotFoundError):
+        return words
+    return f"the compiler failed ({words}); see its messages with: python setup.py build_ext --inplace --strict"
