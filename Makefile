@@ -13,15 +13,17 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(PIP_ARGS)
+BUILD_EXT := mkdir -p build && $(BIN)/python setup.py -q build_ext
 DEMO := demo/shakespeare
+SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 
 .PHONY: demo test check lint types kernels clean
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.native
 	$(BIN)/torchrun --standalone --nproc_per_node=$(NPROC) tools/example.py -m $(DEMO) -t $(DEMO)/tokenizer.model --temperature 0.8 --max-tokens 80
 
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-test $(VENV)/.native
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 check: lint types kernels test
@@ -35,11 +37,11 @@ types: $(VENV)/.installed-test
 	$(BIN)/mypy --strict mixtralkit tools setup.py
 	$(BIN)/mypy tests
 
-# csrc/ holds no source yet. The first one must bring its format check and its compile with it, so this fails until then.
-kernels:
-	@sources=$$(find csrc -type f ! -name '*.md'); \
-	if [ -z "$$sources" ]; then echo "csrc/: no source yet, nothing to format or compile"; \
-	else echo "csrc/ has sources that nothing checks; add clang-format and the compile here:" $$sources >&2; exit 1; fi
+# The form of csrc/, and a compile of its own in which warnings are errors; needs a C++ compiler.
+kernels: $(VENV)/.installed-test
+	$(BIN)/clang-format --dry-run --Werror $(SOURCES)
+	@echo "== compiling csrc/ with -Werror"
+	@$(BUILD_EXT) --strict --build-temp build/strict --build-lib build/strict > build/strict.log 2>&1 || { cat build/strict.log; exit 1; }
 
 $(VENV)/.made:
 	@echo "== making $(VENV) with $$($(PYTHON) --version)"
@@ -55,10 +57,18 @@ $(VENV)/.installed: $(VENV)/.made requirements.txt constraints.txt setup.py pypr
 	@$(PIP) -e .
 	@touch $@
 
+# Installing has built the native kernels; here they are built again when csrc/ has changed. Without a compiler they are
+# left out, and a line says why.
+$(VENV)/.native: $(VENV)/.installed $(SOURCES) csrc/build.py csrc/exports.map
+	@echo "== building native kernels"
+	@$(BUILD_EXT) --inplace > build/native.log 2>&1 || { cat build/native.log; exit 1; }
+	@[ ! -f mixtralkit/_C.why_not ] || echo "   None: $$(cat mixtralkit/_C.why_not)"
+	@touch $@
+
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 	@echo "== installing what the tests need"
 	@$(PIP) -r requirements-test.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build *.egg-info mixtralkit/_C.*

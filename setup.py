@@ -40,8 +40,12 @@ setup(
     package_data={"mixtralkit": ["py.typed"]},
     ext_modules=[native_extension()],
     cmdclass={"build_ext": BuildNative},
-    # The extension has nothing of Python in it, so one wheel serves every Python.
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    options={
+        # The extension has nothing of Python in it, so one wheel serves every Python.
+        "bdist_wheel": {"py_limited_api": "cp310"},
+        # Kept, so that installing again compiles only what has changed (where there is ninja).
+        "build_ext": {"build_temp": "build/native"},
+    },
     install_requires=read_requirements(),
     entry_points={"console_scripts": ["mixtralkit = mixtralkit.cli.main:main"]},
 )

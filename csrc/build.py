@@ -37,28 +37,31 @@ FLAGS = (
 # Further flags of a source whose name ends in a variant. Elsewhere than on x86-64 such a source must be empty.
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx512bf16")
-VARIANTS = {"_avx2": AVX2, "_avx512": (*AVX2, *AVX512)}
+VARIANTS = {"avx2": AVX2, "avx512": (*AVX2, *AVX512)}
 
 
 def native_extension() -> Extension:
     """The extension with all sources; what depends on torch is added when it is built."""
-    root = CSRC.parent
     return Extension(
         NAME,
-        sources=sorted(path.relative_to(root).as_posix() for path in CSRC.rglob("*.cpp")),
-        depends=sorted(path.relative_to(root).as_posix() for path in CSRC.rglob("*.h")),
+        sources=_files("*.cpp"),
+        depends=[*_files("*.h"), *_files("*.map")],
         include_dirs=[str(CSRC)],
         libraries=["torch_cpu"],
+        extra_link_args=[f"-Wl,--version-script={CSRC / 'exports.map'}"] if sys.platform == "linux" else [],
         language="c++",
         py_limited_api=True,
     )
 
 
-def variant_flags(source: str) -> tuple[str, ...]:
-    """The further flags of one source: none, or those of the variant that its name ends in."""
-    if not sysconfig.get_platform().endswith(("x86_64", "amd64")):
-        return ()
-    return next((flags for ending, flags in VARIANTS.items() if Path(source).stem.endswith(ending)), ())
+def variant_of(source: str) -> str:
+    """The variant that a source is compiled for: the one that its name ends in, or "portable"."""
+    return next((name for name in VARIANTS if Path(source).stem.endswith(f"_{name}")), "portable")
+
+
+def variant_flags(variant: str, platform: str) -> tuple[str, ...]:
+    """The further flags of a variant's sources on `platform`, such as "linux-x86_64"."""
+    return VARIANTS.get(variant, ()) if platform.endswith(("x86_64", "amd64")) else ()
 
 
 class BuildNative(build_ext):  # type: ignore[misc]  # setuptools' commands have no types
@@ -102,7 +105,7 @@ def _torch_builder(command: BuildNative) -> Any:
     class Builder(BuildExtension):
         def build_extension(self, extension: Extension) -> None:
             compile_all = self.compiler.compile
-            self.compiler.compile = lambda sources, **options: _compile_by_flags(compile_all, sources, **options)
+            self.compiler.compile = lambda sources, **options: _compile_by_variant(compile_all, sources, **options)
             super().build_extension(extension)
 
     if shutil.which(compiler := shlex.split(get_cxx_compiler())[0]) is None:
@@ -116,13 +119,19 @@ def _torch_builder(command: BuildNative) -> Any:
     return builder
 
 
-def _compile_by_flags(
-    compile_all: Callable[..., list[str]], sources: Sequence[str], extra_postargs: Sequence[str], **options: Any
+def _compile_by_variant(
+    compile_all: Callable[..., list[str]],
+    sources: Sequence[str],
+    output_dir: str,
+    extra_postargs: Sequence[str],
+    **options: Any,
 ) -> list[str]:
-    """Call `compile_all` once for all sources that share their flags; returns the names of the objects."""
+    """Call `compile_all` once a variant, each into a folder of its own; returns the names of the objects."""
     objects = []
-    for flags, group in groupby(sorted(sources, key=variant_flags), key=variant_flags):
-        objects += compile_all(list(group), extra_postargs=[*extra_postargs, *flags], **options)
+    for variant, group in groupby(sorted(sources, key=variant_of), key=variant_of):
+        flags = [*extra_postargs, *variant_flags(variant, sysconfig.get_platform())]
+        folder = str(Path(output_dir) / variant)
+        objects += compile_all(list(group), output_dir=folder, extra_postargs=flags, **options)
     return objects
 
 
@@ -137,6 +146,10 @@ def _installed_packages() -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
+
+
+def _files(pattern: str) -> list[str]:
+    return sorted(path.relative_to(CSRC.parent).as_posix() for path in CSRC.rglob(pattern))
 
 
 def _reason(error: Exception) -> str:

@@ -50,6 +50,16 @@ def test_files_and_functions_are_short() -> None:
     assert [breach for path, text, tree in sources() for breach in rules.size(path, text, tree)] == []
 
 
+def test_kernels_are_short() -> None:
+    texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in tracked("csrc")}
+    assert "csrc/bindings.cpp" in texts
+    assert repository.long_sources(texts) == []
+
+
+def test_nothing_compiled_is_under_version_control() -> None:
+    assert repository.compiled(tracked(".")) == []
+
+
 def test_names_of_files_are_unique() -> None:
     assert repository.repeated_names(tracked("mixtralkit/*.py")) == []
 
@@ -200,6 +210,13 @@ def test_long_files_and_functions_are_seen() -> None:
     assert breaches("x = 1\n" * 350, "mixtralkit/ops/triton/matmul.py") == []
     assert breaches("def f():\n" + "    x = 1\n" * 60)
     assert breaches("def f():\n" + "    x = 1\n" * 59) == []
+
+
+def test_long_kernels_and_compiled_files_are_seen() -> None:
+    assert repository.long_sources({"csrc/cpu/a.cpp": "\n" * 351, "csrc/cpu/b.h": "\n" * 350}) == [
+        "csrc/cpu/a.cpp: 351 lines, more than 350"
+    ]
+    assert repository.compiled(["mixtralkit/_C.abi3.so", "csrc/a.cpp"]) == ["mixtralkit/_C.abi3.so"]
 
 
 def test_repeated_names_are_seen() -> None:

@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::array<const char*, 3> kNames = {"portable", "avx2", "avx512"};
 
-// The instructions that csrc/build.py lets the compiler use in *_avx2.cpp and *_avx512.cpp, but for F16C: no processor has
-// AVX2 without it. The operating system is asked too (xgetbv): registers that it does not save do not count.
+// The instructions that csrc/build.py lets the compiler use in *_avx2.cpp and *_avx512.cpp, but for F16C: no processor
+// has AVX2 without it. The operating system is asked too (xgetbv): registers that it does not save do not count.
 Variant best_variant() {
 #if defined(__x86_64__)
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Variant::portable;

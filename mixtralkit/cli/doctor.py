@@ -20,9 +20,9 @@ def doctor() -> int:
 
 def _hardware() -> list[Finding]:
     """What only torch can tell; it is imported once it is known to be there."""
-    from mixtralkit.cli.hardware_findings import communication, gpus, processor
+    from mixtralkit.cli.hardware_findings import communication, gpus, native_kernels, processor
 
-    return [*processor(), *gpus(), *communication()]
+    return [*processor(), *native_kernels(), *gpus(), *communication()]
 
 
 def _missing(findings: Sequence[Finding]) -> list[str]:

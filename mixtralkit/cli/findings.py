@@ -42,7 +42,7 @@ def compilers() -> Iterator[Finding]:
     """What could build kernels."""
     for name, programs in {"C++ compiler": ("c++", "g++", "clang++"), "nvcc": ("nvcc",)}.items():
         path = next((path for program in programs if (path := shutil.which(program))), None)
-        absent = f"none of {', '.join(programs)} in PATH; needed only to build kernels"
+        absent = f"none of {', '.join(programs)} in PATH; needed only to build native kernels"
         yield Finding(name, "ok" if path else "no", f"{path}, {_version_line(path)}" if path else absent)
 
 

@@ -10,6 +10,7 @@ from mixtralkit.checkpoint.memory_room import free_memory
 from mixtralkit.cli.findings import Finding
 from mixtralkit.cli.sizes import size
 from mixtralkit.dist.backends import available_backends, host_name_problem, network_interfaces
+from mixtralkit.ops import library
 
 
 def processor() -> Iterator[Finding]:
@@ -19,6 +20,17 @@ def processor() -> Iterator[Finding]:
     yield Finding("cores", "ok", f"{cores} of {os.cpu_count()}, {platform.machine()}, {capability}")
     free = free_memory(torch.device("cpu"))
     yield Finding("memory", "ok", "unknown" if free is None else f"{size(free)} free")
+
+
+def native_kernels() -> Iterator[Finding]:
+    """Whether the compiled extension is there and which variant runs on this processor, or why torch does the work."""
+    problem = library.why_not()
+    words = (
+        f"none, torch's operators are used: {problem}"
+        if problem
+        else f"variant {library.variant()}, the best for this processor"
+    )
+    yield Finding("native kernels", "no" if problem else "ok", words)
 
 
 def gpus() -> Iterator[Finding]:

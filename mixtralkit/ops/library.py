@@ -4,7 +4,6 @@ setup.py builds csrc/ into mixtralkit/_C.*.so, which registers its operators wit
 `available()` and calls `ops()`, or does without; only files of ops/ and the dispatches made of kernels do so.
 """
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,6 @@ WHY_NOT = "_C.why_not"
 _logger = get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """What became of loading: nothing is wrong when `problem` is None."""
-
-    problem: str | None
-
-
 def available() -> bool:
     """Whether the extension's operators can be called. Says so, once and on rank 0, when they cannot."""
     problem = why_not()
@@ -37,20 +29,21 @@ def available() -> bool:
 
 def why_not() -> str | None:
     """Why the extension cannot be used, in one line; None when it can."""
-    return load(PACKAGE).problem
+    return load(PACKAGE)
 
 
 @cache
-def load(folder: Path) -> Loaded:
-    """Load the extension in `folder`, once a process."""
+def load(folder: Path) -> str | None:
+    """Load the extension in `folder`, once a process; returns why that failed, or None."""
     found = sorted(folder.glob("_C.*.so"))
     if not found:
-        return Loaded(_why_not_built(folder / WHY_NOT))
+        return _why_not_built(folder / WHY_NOT)
     try:
         torch.ops.load_library(str(found[0]))
     except (OSError, RuntimeError) as error:
-        return Loaded(f"{found[0].name} does not load into torch {torch.__version__}: {_one_line(str(error))}")
-    return Loaded(None)
+        words = f"{found[0].name} does not load into torch {torch.__version__} ({_one_line(str(error))})"
+        return f"{words}; install mixtralkit again to build it anew"
+    return None
 
 
 def ops() -> Any:
@@ -77,9 +70,9 @@ def use_variant(name: str) -> None:
 
 def _why_not_built(record: Path) -> str:
     try:
-        return f"they were left out when mixtralkit was installed: {_one_line(record.read_text(encoding='utf-8'))}"
+        return f"left out when mixtralkit was installed: {_one_line(record.read_text(encoding='utf-8'))}"
     except OSError:
-        return "they have not been built; pip install does it where there is a C++ compiler"
+        return "not built; installing mixtralkit builds them where there is a C++ compiler"
 
 
 def _one_line(text: str) -> str:

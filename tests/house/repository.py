@@ -38,6 +38,17 @@ def private_words(path: str, text: str) -> list[str]:
     return [f"{path}: {word}" for word in found]
 
 
+def compiled(paths: Iterable[str]) -> list[str]:
+    """What a compiler makes, and the note of a build that failed: neither belongs into version control."""
+    return [path for path in paths if path.endswith((".so", ".o", ".a", ".pyd", ".dylib", ".why_not"))]
+
+
+def long_sources(texts: Mapping[str, str]) -> list[str]:
+    """Files of csrc/ with more than 350 lines."""
+    lines = {path: text.count("\n") for path, text in texts.items()}
+    return [f"{path}: {count} lines, more than 350" for path, count in lines.items() if count > 350]
+
+
 def undeclared(path: str, tree: ast.Module, requirements: Iterable[str]) -> list[str]:
     """Imports of packages that are neither Python's, nor this one, nor in requirements.txt."""
     known = {*sys.stdlib_module_names, "mixtralkit", *(import_name(name) for name in requirements)}
