@@ -6,8 +6,10 @@ from torch import nn
 from mixtralkit.model.batch import Batch
 from mixtralkit.model.kv_cache import KVCache
 from mixtralkit.model.linear_layer import Linear
-from mixtralkit.model.rope import rotate
+from mixtralkit.ops.cached_attention import cached_attention
 from mixtralkit.ops.causal_attention import attention
+from mixtralkit.ops.linear import side_by_side
+from mixtralkit.ops.rotary import Rotations, rotate
 
 
 class Attention(nn.Module):
@@ -18,6 +20,8 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.layer = layer
+        self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
         self.head_dim = head_dim
         self.sliding_window = sliding_window
         self.wq = Linear(dim, num_heads * head_dim)
@@ -25,30 +29,30 @@ class Attention(nn.Module):
         self.wv = Linear(dim, num_kv_heads * head_dim)
         self.wo = Linear(num_heads * head_dim, dim)
 
-    def forward(
-        self,
-        x_TD: torch.Tensor,
-        batch: Batch,
-        rotations_T: tuple[torch.Tensor, torch.Tensor],
-        cache: KVCache | None,
-    ) -> torch.Tensor:
-        """`[T, D] -> [T, D]`. Without a cache every segment attends to itself only and must start at position 0."""
-        q_THd = rotate(self._heads(self.wq(x_TD)), rotations_T)
-        k_TGd = rotate(self._heads(self.wk(x_TD)), rotations_T)
-        v_TGd = self._heads(self.wv(x_TD))
-        lengths = [segment.length for segment in batch.segments]
-        parts = zip(batch.segments, q_THd.split(lengths), k_TGd.split(lengths), v_TGd.split(lengths), strict=True)
-        outs = []
-        for segment, q, k, v in parts:
-            if cache is None:
-                keys, values = k.transpose(0, 1), v.transpose(0, 1)
-            else:
-                keys, values = cache.extend(self.layer, segment.slot, segment.start, k, v)
-            outs.append(attention(q, keys, values, self.sliding_window))
-        out_THd = torch.cat(outs) if outs else q_THd
-        out_TD: torch.Tensor = self.wo(out_THd.flatten(1))
-        return out_TD
+    def forward(self, x_TD: torch.Tensor, batch: Batch, rotations_T: Rotations, cache: KVCache | None) -> torch.Tensor:
+        """`[T, D] -> [T, D]`. Without a cache, as in training, every segment must start at position 0."""
+        qkv_TX = side_by_side(x_TD, [self.wq.weight, self.wk.weight, self.wv.weight])
+        if cache is None:
+            out_TD = self._attend_uncached(qkv_TX, batch, rotations_T)
+        else:
+            out_TD = cached_attention(
+                qkv_TX,
+                *cache.layer(self.layer),
+                batch.segments_B3,
+                rotations_T,
+                num_heads=self.num_heads,
+                sliding_window=self.sliding_window,
+            )
+        result_TD: torch.Tensor = self.wo(out_TD)
+        return result_TD
 
-    def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        heads: torch.Tensor = x.unflatten(-1, (-1, self.head_dim))
-        return heads
+    def _attend_uncached(self, qkv_TX: torch.Tensor, batch: Batch, rotations_T: Rotations) -> torch.Tensor:
+        heads_TXd = qkv_TX.unflatten(1, (-1, self.head_dim))
+        q_THd, k_TGd, v_TGd = heads_TXd.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=1)
+        lengths = [segment.length for segment in batch.segments]
+        parts = (part.split(lengths) for part in (rotate(q_THd, rotations_T), rotate(k_TGd, rotations_T), v_TGd))
+        outs = [
+            attention(q, k.transpose(0, 1), v.transpose(0, 1), self.sliding_window)
+            for q, k, v in zip(*parts, strict=True)
+        ]
+        return torch.cat(outs).flatten(1) if outs else q_THd.flatten(1)

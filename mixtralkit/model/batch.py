@@ -19,13 +19,15 @@ class Segment:
 class Batch:
     """Tokens of several requests, one segment after the other; there may be none at all.
 
-    `tokens_T` and `positions_T` are int64. An empty batch still runs, so that a rank without requests takes part in
+    `tokens_T` and `positions_T` are int64; `segments_B3` has the slot, start and length of each segment once more, as
+    ops/cached_attention takes them. An empty batch still runs, so that a rank without requests takes part in
     the exchange of every layer.
     """
 
     tokens_T: torch.Tensor
     positions_T: torch.Tensor
     segments: tuple[Segment, ...]
+    segments_B3: torch.Tensor
 
     @property
     def last_rows(self) -> list[int]:
@@ -47,4 +49,5 @@ def make_batch(
         tokens_T=torch.tensor([token for ids in tokens for token in ids], dtype=torch.int64, device=device),
         positions_T=torch.tensor(positions, dtype=torch.int64, device=device),
         segments=segments,
+        segments_B3=torch.tensor([(s.slot, s.start, s.length) for s in segments], dtype=torch.int64).view(-1, 3),
     )

@@ -1,11 +1,13 @@
-"""Root mean square normalisation."""
+"""Root mean square normalisation as a module."""
 
 import torch
 from torch import nn
 
+from mixtralkit.ops.rms_norm import rms_norm
+
 
 class RMSNorm(nn.Module):
-    """`x / sqrt(mean(x^2) + eps) * weight` over the last dimension, computed in float32 (arXiv:1910.07467)."""
+    """Holds the weight of one norm; see ops/rms_norm."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -14,6 +16,4 @@ class RMSNorm(nn.Module):
 
     def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
         """Same shape and dtype as `x_TD`."""
-        x = x_TD.float()
-        scaled = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
-        return scaled.to(x_TD.dtype) * self.weight
+        return rms_norm(x_TD, self.weight, self.eps)

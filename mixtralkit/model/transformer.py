@@ -11,7 +11,8 @@ from mixtralkit.model.kv_cache import KVCache
 from mixtralkit.model.linear_layer import Linear
 from mixtralkit.model.moe_ffn import MoeFfn
 from mixtralkit.model.norm import RMSNorm
-from mixtralkit.model.rope import rotations
+from mixtralkit.ops.invariance import as_activations, is_promised
+from mixtralkit.ops.rotary import Rotations, rotations
 
 
 class Block(nn.Module):
@@ -37,7 +38,7 @@ class Block(nn.Module):
         self,
         x_TD: torch.Tensor,
         batch: Batch,
-        rotations_T: tuple[torch.Tensor, torch.Tensor],
+        rotations_T: Rotations,
         cache: KVCache | None,
     ) -> torch.Tensor:
         """`[T, D] -> [T, D]`."""
@@ -60,14 +61,16 @@ class Transformer(nn.Module):
         self.output = Linear(config.dim, config.vocab_size)
 
     def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
-        """Logits after every token of `tokens_BT` (integers), float32 `[B, T, V]`; no cache.
+        """Logits after every token of `tokens_BT` (integers), float32 `[B, T, V]`.
 
         Raises `RequestError` for another shape or dtype, ids outside the vocabulary, and more tokens than the context.
         """
         self._check(tokens_BT)
         requests, tokens = tokens_BT.shape
         batch = make_batch(tokens_BT.tolist(), [0] * requests, range(requests), tokens_BT.device)
-        logits: torch.Tensor = self.output(self.hidden(batch, None))
+        # In inference through a cache, for the same bits as generating token by token.
+        cache = self.new_cache(requests, tokens) if is_promised(self.tok_embeddings.weight) else None
+        logits: torch.Tensor = self.output(self.hidden(batch, cache))
         return logits.float().view(requests, tokens, self.config.vocab_size)
 
     def next_token_logits(self, batch: Batch, cache: KVCache) -> torch.Tensor:
@@ -77,8 +80,8 @@ class Transformer(nn.Module):
         return logits.float()
 
     def hidden(self, batch: Batch, cache: KVCache | None) -> torch.Tensor:
-        """The normed activations before the output matrix, `[T, D]`."""
-        x_TD: torch.Tensor = self.tok_embeddings(batch.tokens_T)
+        """The normed activations before the output matrix, `[T, D]`; without a cache, for training, differentiable."""
+        x_TD = as_activations(self.tok_embeddings(batch.tokens_T))
         rotations_T = rotations(batch.positions_T, self.config.head_dim, self.config.rope_theta)
         for block in self.layers:
             x_TD = block(x_TD, batch, rotations_T, cache)

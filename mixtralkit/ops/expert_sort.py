@@ -2,6 +2,8 @@
 
 import torch
 
+from mixtralkit.ops import library
+
 
 def expert_sort(expert_ids_TK: torch.Tensor, order_E: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Sort the T*K rows by the place of their expert in `order_E`, a permutation of all expert ids.
@@ -9,6 +11,9 @@ def expert_sort(expert_ids_TK: torch.Tensor, order_E: torch.Tensor) -> tuple[tor
     Returns `rows_N` (int64: which flat (token, k) pair stands at each place; equal experts keep the order of the
     tokens) and `counts_E` (int64: rows of each expert, in the order of `order_E`).
     """
+    if expert_ids_TK.device.type == "cpu" and library.available():
+        pairs_N, counts_E = library.ops().expert_sort(expert_ids_TK.contiguous(), order_E)
+        return pairs_N, counts_E
     num_experts = order_E.numel()
     place_E = torch.empty_like(order_E)
     place_E[order_E] = torch.arange(num_experts, device=order_E.device)

@@ -34,6 +34,11 @@ def is_promised(*tensors: torch.Tensor) -> bool:
     return tensors[0].device.type == "cpu" and not needs_gradient
 
 
+def as_activations(x: torch.Tensor) -> torch.Tensor:
+    """`x` in the dtype that activations have where it is: float32 on the CPU without gradients, elsewhere its own."""
+    return x.float() if is_promised(x) else x
+
+
 def pad_rows(x_RD: torch.Tensor, value: float = 0) -> torch.Tensor:
     """`x_RD`, or a stack of them, with rows of `value` below, up to a multiple of `ROW_TILE`."""
     padding = -x_RD.shape[-2] % ROW_TILE

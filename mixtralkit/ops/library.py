@@ -12,6 +12,7 @@ import torch
 
 from mixtralkit.errors import UsageError
 from mixtralkit.log import get_logger, notice
+from mixtralkit.ops.fake_kernels import register_fake_kernels
 
 PACKAGE = Path(__file__).parents[1]
 # Written by setup.py when it leaves the extension out; one line.
@@ -43,6 +44,7 @@ def load(folder: Path) -> str | None:
     except (OSError, RuntimeError) as error:
         words = f"{found[0].name} does not load into torch {torch.__version__} ({_one_line(str(error))})"
         return f"{words}; install mixtralkit again to build it anew"
+    register_fake_kernels()
     return None
 
 

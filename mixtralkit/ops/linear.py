@@ -1,13 +1,38 @@
-"""Product with a weight matrix, the same bits for a row whatever other rows are in the call."""
+"""Products with weight matrices, the same bits for a row whatever other rows are in the call."""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 
 from mixtralkit.ops.invariance import is_promised, pad_rows
+from mixtralkit.ops.native import native_for, num_outputs, weight_parts
+from mixtralkit.ops.quantized_product import quantized_linear_reference
+from mixtralkit.ops.quantized_weight import Matrix, QuantizedWeight
 
 
-def linear(x_RD: torch.Tensor, weight_FD: torch.Tensor) -> torch.Tensor:
-    """`x_RD @ weight_FD.T`, in the dtype of both; no bias. Differentiable."""
+def linear(x_RD: torch.Tensor, weight_FD: Matrix) -> torch.Tensor:
+    """`x_RD @ weight_FD.T`, in the dtype of `x_RD`; no bias. Differentiable, unless the weights are quantized.
+
+    Sums are in float32. Where the processor multiplies bfloat16 itself, float32 rows are rounded to bfloat16 for a
+    product with bfloat16 weights; docs/kernels.md has the details of every kind of weight.
+    """
+    return side_by_side(x_RD, [weight_FD])
+
+
+def side_by_side(x_RD: torch.Tensor, weights: Sequence[Matrix]) -> torch.Tensor:
+    """The products with several matrices of as many inputs, one after the other in each row: `[R, sum of outputs]`."""
+    ops = native_for(x_RD, weights)
+    if ops is None:
+        return torch.cat([_linear(x_RD, weight) for weight in weights], dim=1)
+    found: torch.Tensor = ops.linear(x_RD.contiguous(), *weight_parts(weights), [num_outputs(w) for w in weights])
+    return found
+
+
+def _linear(x_RD: torch.Tensor, weight_FD: Matrix) -> torch.Tensor:
+    if isinstance(weight_FD, QuantizedWeight):
+        return quantized_linear_reference(x_RD, weight_FD).to(x_RD.dtype)
+    weight_FD = weight_FD.to(x_RD.dtype)
     if not is_promised(x_RD, weight_FD):
         return F.linear(x_RD, weight_FD)
     return F.linear(pad_rows(x_RD), pad_rows(weight_FD))[: x_RD.shape[0], : weight_FD.shape[0]]

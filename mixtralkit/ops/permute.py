@@ -5,6 +5,8 @@ A row is one (token, k) pair; its flat number is token * K + k.
 
 import torch
 
+from mixtralkit.ops.native import native
+
 
 def take_rows(x_TD: torch.Tensor, pairs_N: torch.Tensor, top_k: int) -> torch.Tensor:
     """The token of each of the flat pairs: `[N, D]`. Differentiable."""
@@ -16,6 +18,10 @@ def sum_rows(rows_ND: torch.Tensor, pairs_N: torch.Tensor, weights_TK: torch.Ten
 
     Returns `[T, D]` in the dtype of the rows. Differentiable in the rows and the weights.
     """
+    ops = native(rows_ND, weights_TK)
+    if ops is not None:
+        found: torch.Tensor = ops.sum_rows(rows_ND.contiguous(), pairs_N, weights_TK)
+        return found
     tokens, top_k = weights_TK.shape
     rows_TKD = torch.empty_like(rows_ND).index_copy(0, pairs_N, rows_ND).view(tokens, top_k, rows_ND.shape[1])
     return weighted_sum(rows_TKD, weights_TK).to(rows_ND.dtype)

@@ -5,7 +5,7 @@ import cmath
 import pytest
 import torch
 
-from mixtralkit.model.rope import rotate, rotations
+from mixtralkit.ops.rotary import rotate, rotations
 
 
 @pytest.mark.parametrize("theta", [1e4, 1e6])

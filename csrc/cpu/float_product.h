@@ -1,0 +1,87 @@
+// Products of rows with float matrices. Each output is one sum over the inputs: lane i adds up the inputs i, i + step,
+// ... in ascending order, then the lanes are added as a tree. How many rows and outputs go through together changes
+// nothing.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/matrix.h"
+
+namespace mixtralkit {
+namespace {
+
+// Products of float32 inputs with weights of any float type, in float32.
+template <class W>
+struct Floats {
+    using Input = float;
+    using Weight = W;
+    using Operand = Lanes;
+    static constexpr int kStep = kLanes;
+    static Operand input(const float* p) { return load(p); }
+    static Operand input_first(const float* p, int count) { return load_first(p, count); }
+    static Operand weight(const W* p) { return load(p); }
+    static Operand weight_first(const W* p, int count) { return load_first(p, count); }
+    static Lanes add_product(Lanes acc, Operand x, Operand w) { return fma(x, w, acc); }
+};
+
+// kRows rows by kOutputs outputs: as many sums as there are registers for.
+template <class Dot, int kRows, int kOutputs>
+inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, const typename Dot::Weight* w,
+                       std::int64_t inputs, float* y, std::int64_t y_stride) {
+    Lanes sums[kRows][kOutputs];
+    for (auto& row : sums) {
+        for (auto& acc : row) acc = zero_lanes();
+    }
+    const auto add = [&](auto load_input, auto load_weight) {
+        typename Dot::Operand weights[kOutputs];
+#pragma GCC unroll 8
+        for (int o = 0; o < kOutputs; ++o) weights[o] = load_weight(w + o * inputs);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+            const auto input = load_input(x + r * x_stride);
+#pragma GCC unroll 8
+            for (int o = 0; o < kOutputs; ++o) sums[r][o] = Dot::add_product(sums[r][o], input, weights[o]);
+        }
+    };
+    std::int64_t i = 0;
+    for (; i + Dot::kStep <= inputs; i += Dot::kStep) {
+        add([=](auto* p) { return Dot::input(p + i); }, [=](auto* p) { return Dot::weight(p + i); });
+    }
+    if (const int rest = static_cast<int>(inputs - i)) {
+        add([=](auto* p) { return Dot::input_first(p + i, rest); },
+            [=](auto* p) { return Dot::weight_first(p + i, rest); });
+    }
+    for (int r = 0; r < kRows; ++r) {
+        for (int o = 0; o < kOutputs; ++o) y[r * y_stride + o] = sum(sums[r][o]);
+    }
+}
+
+template <class Dot, int kOutputs>
+inline void float_rows(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
+                       std::int64_t inputs, float* y, std::int64_t y_stride) {
+    std::int64_t r = 0;
+    for (; r + 4 <= rows; r += 4) {
+        float_tile<Dot, 4, kOutputs>(x + r * inputs, inputs, w, inputs, y + r * y_stride, y_stride);
+    }
+    x += r * inputs, y += r * y_stride;
+    if (rows - r == 3) float_tile<Dot, 3, kOutputs>(x, inputs, w, inputs, y, y_stride);
+    if (rows - r == 2) float_tile<Dot, 2, kOutputs>(x, inputs, w, inputs, y, y_stride);
+    if (rows - r == 1) float_tile<Dot, 1, kOutputs>(x, inputs, w, inputs, y, y_stride);
+}
+
+// y[r][o] = x[r] . w[o] for `outputs` rows of w. One or two rows of x read w as a single stream, which memory likes
+// best; more rows share what is loaded among 4 outputs.
+template <class Dot>
+inline void float_product(const void* x, std::int64_t rows, const void* w, std::int64_t outputs, std::int64_t inputs,
+                          float* y, std::int64_t y_stride) {
+    const auto* input = static_cast<const typename Dot::Input*>(x);
+    const auto* weight = static_cast<const typename Dot::Weight*>(w);
+    std::int64_t o = 0;
+    for (; rows > 2 && o + 4 <= outputs; o += 4) {
+        float_rows<Dot, 4>(input, rows, weight + o * inputs, inputs, y + o, y_stride);
+    }
+    for (; o < outputs; ++o) float_rows<Dot, 1>(input, rows, weight + o * inputs, inputs, y + o, y_stride);
+}
+
+}  // namespace
+}  // namespace mixtralkit

@@ -1,0 +1,76 @@
+#include "cpu/gate.h"
+
+#include <vector>
+
+#include <torch/headeronly/util/Exception.h>
+
+#include "cpu/kernels.h"
+#include "cpu/tasks.h"
+
+namespace mixtralkit {
+namespace {
+
+// NaN counts as the greatest, as it does for torch.topk.
+bool comes_before(float a, float b) { return a > b || (a != a && b == b); }
+
+void choose(const float* logits, std::int64_t experts, std::int64_t top_k, std::int64_t* ids, float* weights) {
+    for (std::int64_t k = 0; k < top_k; ++k) {
+        std::int64_t best = -1;
+        for (std::int64_t e = 0; e < experts; ++e) {
+            bool taken = false;
+            for (std::int64_t before = 0; before < k; ++before) taken |= ids[before] == e;
+            if (!taken && (best < 0 || comes_before(logits[e], logits[best]))) best = e;
+        }
+        ids[k] = best;
+        weights[k] = logits[best] - logits[ids[0]];
+    }
+    kernels().exponential(weights, top_k, weights);
+    float total = 0.0f;
+    for (std::int64_t k = 0; k < top_k; ++k) total += weights[k];
+    for (std::int64_t k = 0; k < top_k; ++k) weights[k] /= total;
+}
+
+}  // namespace
+
+void choose_experts(const float* logits, std::int64_t tokens, std::int64_t experts, std::int64_t top_k,
+                    std::int64_t* ids, float* weights) {
+    for (std::int64_t t = 0; t < tokens; ++t) {
+        choose(logits + t * experts, experts, top_k, ids + t * top_k, weights + t * top_k);
+    }
+}
+
+void sort_by_expert(const std::int64_t* ids, std::int64_t pairs, const std::int64_t* order, std::int64_t experts,
+                    std::int64_t* sorted, std::int64_t* counts) {
+    std::vector<std::int64_t> place(static_cast<std::size_t>(experts)), next(static_cast<std::size_t>(experts) + 1);
+    const auto at = [](std::vector<std::int64_t>& of, std::int64_t i) -> std::int64_t& {
+        return of[static_cast<std::size_t>(i)];
+    };
+    for (std::int64_t i = 0; i < experts; ++i) at(place, order[i]) = i, counts[i] = 0;
+    for (std::int64_t p = 0; p < pairs; ++p) {
+        STD_TORCH_CHECK(0 <= ids[p] && ids[p] < experts, "there is no expert ", ids[p], " among ", experts);
+        ++counts[at(place, ids[p])];
+    }
+    for (std::int64_t i = 0; i < experts; ++i) at(next, i + 1) = at(next, i) + counts[i];
+    for (std::int64_t p = 0; p < pairs; ++p) sorted[at(next, at(place, ids[p]))++] = p;
+}
+
+void add_results(const float* rows, const std::int64_t* pairs, const float* weights, std::int64_t tokens,
+                 std::int64_t top_k, std::int64_t dim, float* y) {
+    std::vector<std::int64_t> row_of(static_cast<std::size_t>(tokens * top_k));
+    for (std::int64_t i = 0; i < tokens * top_k; ++i) row_of[static_cast<std::size_t>(pairs[i])] = i;
+    constexpr std::int64_t kTokensPerTask = 16;
+    each_task(pieces(tokens, kTokensPerTask), [&](std::int64_t task) {
+        const std::int64_t last = std::min(tokens, (task + 1) * kTokensPerTask);
+        for (std::int64_t t = task * kTokensPerTask; t < last; ++t) {
+            for (std::int64_t k = 0; k < top_k; ++k) {
+                const float* row = rows + row_of[static_cast<std::size_t>(t * top_k + k)] * dim;
+                const float weight = weights[t * top_k + k];
+                float* to = y + t * dim;
+                // Unfused, so that partial sums formed where the experts are come to the same.
+                for (std::int64_t i = 0; i < dim; ++i) to[i] = k == 0 ? row[i] * weight : to[i] + row[i] * weight;
+            }
+        }
+    });
+}
+
+}  // namespace mixtralkit

@@ -1,0 +1,208 @@
+// The operators on the CPU: what torch gives, checked and handed to the kernels.
+#include <tuple>
+#include <vector>
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include "cpu/cached_attention.h"
+#include "cpu/gate.h"
+#include "cpu/kernels.h"
+#include "cpu/products.h"
+#include "cpu/tasks.h"
+
+namespace mixtralkit {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+Kind float_kind(const Tensor& t) {
+    switch (t.scalar_type()) {
+    case ScalarType::Float:
+        return Kind::float32;
+    case ScalarType::BFloat16:
+        return Kind::bfloat16;
+    case ScalarType::Half:
+        return Kind::float16;
+    default:
+        STD_TORCH_CHECK(false, "float32, bfloat16 or float16 is needed");
+    }
+}
+
+void check_activations(const Tensor& x, int64_t dims) {
+    STD_TORCH_CHECK(x.is_cpu() && x.scalar_type() == ScalarType::Float && x.is_contiguous() && x.dim() == dims,
+                    "activations must be contiguous float32 on the CPU, of ", dims, " dimensions");
+}
+
+void check_ids(const Tensor& t) {
+    STD_TORCH_CHECK(t.is_cpu() && t.scalar_type() == ScalarType::Long && t.is_contiguous(),
+                    "indices must be contiguous int64 on the CPU");
+}
+
+template <class T>
+const T* read(const Tensor& t) {
+    return static_cast<const T*>(t.data_ptr());
+}
+
+float* write(const Tensor& t) { return static_cast<float*>(t.data_ptr()); }
+
+// One of the matrices of a call: a float tensor [outputs, inputs], or the codes, scales and mins of a quantized one.
+Matrix matrix_of(const std::vector<Tensor>& data, const std::vector<Tensor>& scales, const std::vector<Tensor>& mins,
+                 std::size_t i, int64_t outputs, int64_t inputs) {
+    const Tensor& t = data[i];
+    STD_TORCH_CHECK(t.is_cpu() && t.is_contiguous() && t.dim() == 2, "a weight must be a contiguous matrix on the CPU");
+    if (scales.empty()) {
+        STD_TORCH_CHECK(t.size(0) == outputs && t.size(1) == inputs, "a weight of [", outputs, ", ", inputs,
+                        "] is needed, not [", t.size(0), ", ", t.size(1), "]");
+        return {float_kind(t), t.data_ptr(), nullptr, nullptr, outputs, inputs};
+    }
+    const Kind kind = mins.empty() ? Kind::int8 : Kind::int4;
+    const int64_t blocks = pieces(outputs, kBlock), row_bytes = inputs * kBlock / (kind == Kind::int4 ? 2 : 1);
+    STD_TORCH_CHECK(inputs % kGroup == 0, inputs, " inputs are no multiple of the group of ", kGroup);
+    STD_TORCH_CHECK(t.scalar_type() == ScalarType::Byte && t.size(0) == blocks && t.size(1) == row_bytes,
+                    "codes of uint8 [", blocks, ", ", row_bytes, "] are needed");
+    for (const auto* factors : {&scales, &mins}) {
+        if (factors->empty()) continue;
+        const Tensor& f = (*factors)[i];
+        STD_TORCH_CHECK(f.is_cpu() && f.is_contiguous() && f.scalar_type() == ScalarType::Half &&
+                            f.numel() == blocks * kBlock * (inputs / kGroup),
+                        "scales and mins of float16, ", blocks * kBlock * (inputs / kGroup), " of each, are needed");
+    }
+    const auto* min_bits = mins.empty() ? nullptr : read<Fp16>(mins[i]);
+    return {kind, t.data_ptr(), read<Fp16>(scales[i]), min_bits, outputs, inputs};
+}
+
+Tensor linear(Tensor x, std::vector<Tensor> data, std::vector<Tensor> scales, std::vector<Tensor> mins,
+              std::vector<int64_t> outputs) {
+    check_activations(x, 2);
+    std::vector<Matrix> weights;
+    int64_t width = 0;
+    for (std::size_t i = 0; i < data.size(); width += outputs[i++]) {
+        weights.push_back(matrix_of(data, scales, mins, i, outputs[i], x.size(1)));
+        STD_TORCH_CHECK(weights[i].kind == weights[0].kind, "the weights of one call must be of one kind");
+    }
+    const int64_t shape[] = {x.size(0), width};
+    Tensor y = torch::stable::new_empty(x, {shape, 2});
+    multiply(read<float>(x), x.size(0), weights, write(y));
+    return y;
+}
+
+// `data`, `scales` and `mins` hold w1, w2, w3 of the first expert, then those of the next.
+Tensor expert_mlp_op(Tensor rows, std::vector<int64_t> counts, std::vector<Tensor> data, std::vector<Tensor> scales,
+                     std::vector<Tensor> mins, int64_t hidden) {
+    check_activations(rows, 2);
+    const int64_t dim = rows.size(1);
+    STD_TORCH_CHECK(data.size() == 3 * counts.size(), "three weights are needed for each of ", counts.size(),
+                    " experts");
+    std::vector<Expert> experts;
+    int64_t total = 0;
+    for (std::size_t e = 0; e < counts.size(); total += counts[e++]) {
+        if (counts[e] == 0) continue;
+        const auto weight = [&](std::size_t which, int64_t outputs, int64_t inputs) {
+            return matrix_of(data, scales, mins, 3 * e + which, outputs, inputs);
+        };
+        experts.push_back({weight(0, hidden, dim), weight(1, dim, hidden), weight(2, hidden, dim), counts[e]});
+    }
+    STD_TORCH_CHECK(total == rows.size(0), "the counts add up to ", total, ", not to the ", rows.size(0),
+                    " rows given");
+    Tensor y = torch::stable::empty_like(rows);
+    expert_mlp(read<float>(rows), experts, write(y));
+    return y;
+}
+
+Tensor rms_norm(Tensor x, Tensor weight, double eps) {
+    check_activations(x, 2);
+    STD_TORCH_CHECK(weight.is_contiguous() && weight.numel() == x.size(1), "a weight of ", x.size(1), " is needed");
+    Tensor y = torch::stable::empty_like(x);
+    const int64_t rows = x.size(0), dim = x.size(1), per_task = std::max<int64_t>(1, 16384 / dim);
+    const Kind kind = float_kind(weight);
+    each_task(pieces(rows, per_task), [&](int64_t task) {
+        for (int64_t r = task * per_task; r < std::min(rows, (task + 1) * per_task); ++r) {
+            kernels().rms_norm(kind, read<float>(x) + r * dim, weight.data_ptr(), dim, static_cast<float>(eps),
+                               write(y) + r * dim);
+        }
+    });
+    return y;
+}
+
+Tensor attention(Tensor qkv, Tensor keys, Tensor values, Tensor segments, Tensor cos, Tensor sin, int64_t heads,
+                 int64_t window) {
+    check_activations(qkv, 2);
+    check_ids(segments);
+    for (const Tensor& t : {cos, sin})
+        STD_TORCH_CHECK(t.is_contiguous() && t.scalar_type() == ScalarType::Float, "float32 angles are needed");
+    for (const Tensor& t : {keys, values})
+        STD_TORCH_CHECK(t.is_cpu() && t.is_contiguous() && t.dim() == 4, "a cache of [slots, G, context, d] is needed");
+    const CacheShape shape{float_kind(keys), keys.size(0), keys.size(1), keys.size(2), keys.size(3)};
+    STD_TORCH_CHECK(float_kind(values) == shape.kind, "keys and values must be of one dtype");
+    STD_TORCH_CHECK(qkv.size(1) == (heads + 2 * shape.kv_heads) * shape.head_dim,
+                    "queries, keys and values do not fit the cache");
+    STD_TORCH_CHECK(heads % shape.kv_heads == 0, heads, " heads cannot share ", shape.kv_heads, " KV heads");
+    STD_TORCH_CHECK(cos.numel() == qkv.size(0) * shape.head_dim / 2 && sin.numel() == cos.numel(),
+                    "an angle a pair is needed");
+    std::vector<Segment> parts;
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < segments.size(0); ++i) {
+        const int64_t* s = read<int64_t>(segments) + 3 * i;
+        STD_TORCH_CHECK(s[0] >= 0 && s[0] < shape.slots && s[1] >= 0 && s[2] > 0 && s[1] + s[2] <= shape.context,
+                        "a segment of ", s[2], " tokens at ", s[1], " in slot ", s[0], " does not fit the cache");
+        parts.push_back({s[0], s[1], s[2], tokens});
+        tokens += s[2];
+    }
+    STD_TORCH_CHECK(tokens == qkv.size(0), "the segments have ", tokens, " tokens, not ", qkv.size(0));
+    const int64_t out_shape[] = {tokens, heads * shape.head_dim};
+    Tensor out = torch::stable::new_empty(qkv, {out_shape, 2});
+    cached_attention({read<float>(qkv), read<float>(cos), read<float>(sin), heads, window}, parts, shape,
+                     keys.data_ptr(), values.data_ptr(), write(out));
+    return out;
+}
+
+std::tuple<Tensor, Tensor> topk_gate(Tensor logits, int64_t top_k) {
+    check_activations(logits, 2);
+    const int64_t tokens = logits.size(0), experts = logits.size(1), shape[] = {tokens, top_k};
+    STD_TORCH_CHECK(0 < top_k && top_k <= experts, "top ", top_k, " of ", experts, " experts");
+    Tensor ids = torch::stable::new_empty(logits, {shape, 2}, ScalarType::Long);
+    Tensor weights = torch::stable::new_empty(logits, {shape, 2});
+    choose_experts(read<float>(logits), tokens, experts, top_k, static_cast<int64_t*>(ids.data_ptr()), write(weights));
+    return {ids, weights};
+}
+
+std::tuple<Tensor, Tensor> expert_sort(Tensor ids, Tensor order) {
+    check_ids(ids);
+    check_ids(order);
+    const int64_t shape[] = {ids.numel()};
+    Tensor pairs = torch::stable::new_empty(ids, {shape, 1});
+    Tensor counts = torch::stable::empty_like(order);
+    sort_by_expert(read<int64_t>(ids), ids.numel(), read<int64_t>(order), order.numel(),
+                   static_cast<int64_t*>(pairs.data_ptr()), static_cast<int64_t*>(counts.data_ptr()));
+    return {pairs, counts};
+}
+
+Tensor sum_rows(Tensor rows, Tensor pairs, Tensor weights) {
+    check_activations(rows, 2);
+    check_activations(weights, 2);
+    check_ids(pairs);
+    const int64_t tokens = weights.size(0), top_k = weights.size(1), dim = rows.size(1), shape[] = {tokens, dim};
+    STD_TORCH_CHECK(rows.size(0) == tokens * top_k && pairs.numel() == tokens * top_k, "a row for each of ",
+                    tokens * top_k, " pairs is needed");
+    Tensor y = torch::stable::new_empty(rows, {shape, 2});
+    add_results(read<float>(rows), read<int64_t>(pairs), read<float>(weights), tokens, top_k, dim, write(y));
+    return y;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(mixtralkit, CPU, m) {
+    m.impl("linear", TORCH_BOX(&linear));
+    m.impl("expert_mlp", TORCH_BOX(&expert_mlp_op));
+    m.impl("rms_norm", TORCH_BOX(&rms_norm));
+    m.impl("attention", TORCH_BOX(&attention));
+    m.impl("topk_gate", TORCH_BOX(&topk_gate));
+    m.impl("expert_sort", TORCH_BOX(&expert_sort));
+    m.impl("sum_rows", TORCH_BOX(&sum_rows));
+}
+
+}  // namespace mixtralkit

@@ -1,0 +1,131 @@
+#include "cpu/products.h"
+
+#include <algorithm>
+
+#include "cpu/kernels.h"
+#include "cpu/tasks.h"
+
+namespace mixtralkit {
+namespace {
+
+constexpr std::int64_t kRowsPerTask = 128;    // they and a task's weights stay in a core's second-level cache
+constexpr std::int64_t kRowsPerPanel = 1024;  // of expert_mlp: bounds the memory for what is between its two products
+
+// Rows made ready for products with matrices of a kind.
+class ReadyRows {
+  public:
+    ReadyRows(Kind kind, std::int64_t rows, std::int64_t inputs)
+        : kind_(kind), inputs_(inputs), stride_(kernels().ready_bytes(kind, inputs)), memory_(rows * stride_) {}
+
+    void* row(std::int64_t r) const { return memory_.at(r * stride_); }
+
+    void take_all(const float* x, std::int64_t rows) const {
+        const std::int64_t per_task = std::max<std::int64_t>(1, 16384 / inputs_);
+        each_task(pieces(rows, per_task), [&](std::int64_t task) {
+            const std::int64_t r = task * per_task;
+            take(x + r * inputs_, inputs_, r, std::min(per_task, rows - r), 0, inputs_);
+        });
+    }
+
+    // The columns `begin` to `end` of `rows` rows from `first` on; x points at column `begin`.
+    void take(const float* x, std::int64_t x_stride, std::int64_t first, std::int64_t rows, std::int64_t begin,
+              std::int64_t end) const {
+        kernels().make_ready(kind_, x, x_stride, rows, begin, end, inputs_, row(first));
+    }
+
+  private:
+    Kind kind_;
+    std::int64_t inputs_, stride_;
+    Scratch memory_;
+};
+
+// A piece of work: some outputs of one matrix (or expert) for some rows.
+struct Piece {
+    std::size_t matrix;
+    std::int64_t row, rows, begin, end;
+};
+
+void add_pieces(std::vector<Piece>& pieces_, std::size_t matrix, std::int64_t row, std::int64_t rows,
+                std::int64_t outputs) {
+    for (std::int64_t o = 0; o < outputs; o += kOutputsPerTask) {
+        for (std::int64_t r = 0; r < rows; r += kRowsPerTask) {
+            pieces_.push_back(
+                {matrix, row + r, std::min(kRowsPerTask, rows - r), o, std::min(o + kOutputsPerTask, outputs)});
+        }
+    }
+}
+
+// The parts of `experts` that rows `begin` to `end` of all rows belong to; their rows follow one another.
+std::vector<Expert> panel_of(const std::vector<Expert>& experts, std::int64_t begin, std::int64_t end) {
+    std::vector<Expert> panel;
+    std::int64_t first = 0;
+    for (Expert expert : experts) {
+        const std::int64_t last = first + expert.rows;
+        expert.rows = std::min(last, end) - std::max(first, begin);
+        if (expert.rows > 0) panel.push_back(expert);
+        first = last;
+    }
+    return panel;
+}
+
+void run_panel(const float* x, const std::vector<Expert>& experts, std::int64_t rows, float* y) {
+    const Matrix& any = experts.front().w1;
+    const std::int64_t dim = any.inputs, hidden = any.outputs;
+    const ReadyRows inputs(any.kind, rows, dim), activations(experts.front().w2.kind, rows, hidden);
+    inputs.take_all(x, rows);
+
+    std::vector<Piece> up, down;
+    std::int64_t row = 0;
+    for (std::size_t e = 0; e < experts.size(); row += experts[e++].rows) {
+        add_pieces(up, e, row, experts[e].rows, hidden);
+        add_pieces(down, e, row, experts[e].rows, dim);
+    }
+    const Kernels& run = kernels();
+    each_task(static_cast<std::int64_t>(up.size()), [&](std::int64_t task) {
+        const Piece& p = up[static_cast<std::size_t>(task)];
+        const std::int64_t width = p.end - p.begin;
+        alignas(64) float gate[kRowsPerTask * kOutputsPerTask], linear[kRowsPerTask * kOutputsPerTask];
+        run.product(experts[p.matrix].w1, inputs.row(p.row), p.rows, p.begin, p.end, gate, width);
+        run.product(experts[p.matrix].w3, inputs.row(p.row), p.rows, p.begin, p.end, linear, width);
+        run.swiglu(gate, linear, p.rows * width);
+        activations.take(gate, width, p.row, p.rows, p.begin, p.end);
+    });
+    each_task(static_cast<std::int64_t>(down.size()), [&](std::int64_t task) {
+        const Piece& p = down[static_cast<std::size_t>(task)];
+        float* to = y + p.row * dim + p.begin;
+        run.product(experts[p.matrix].w2, activations.row(p.row), p.rows, p.begin, p.end, to, dim);
+    });
+}
+
+}  // namespace
+
+void multiply(const float* x, std::int64_t rows, const std::vector<Matrix>& weights, float* y) {
+    if (rows == 0) return;
+    const ReadyRows ready(weights.front().kind, rows, weights.front().inputs);
+    ready.take_all(x, rows);
+    std::vector<Piece> all;
+    std::vector<std::int64_t> column;
+    std::int64_t width = 0;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        add_pieces(all, i, 0, rows, weights[i].outputs);
+        column.push_back(width);
+        width += weights[i].outputs;
+    }
+    each_task(static_cast<std::int64_t>(all.size()), [&](std::int64_t task) {
+        const Piece& p = all[static_cast<std::size_t>(task)];
+        float* to = y + p.row * width + column[p.matrix] + p.begin;
+        kernels().product(weights[p.matrix], ready.row(p.row), p.rows, p.begin, p.end, to, width);
+    });
+}
+
+void expert_mlp(const float* x, const std::vector<Expert>& experts, float* y) {
+    std::int64_t rows = 0;
+    for (const Expert& expert : experts) rows += expert.rows;
+    for (std::int64_t begin = 0; begin < rows; begin += kRowsPerPanel) {
+        const std::int64_t end = std::min(begin + kRowsPerPanel, rows);
+        const std::int64_t dim = experts.front().w1.inputs;
+        run_panel(x + begin * dim, panel_of(experts, begin, end), end - begin, y + begin * dim);
+    }
+}
+
+}  // namespace mixtralkit

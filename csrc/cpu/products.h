@@ -1,0 +1,23 @@
+// Products with several rows and matrices, spread over threads.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/matrix.h"
+
+namespace mixtralkit {
+
+// y[r] = x[r] times every one of `weights`, which have the same kind and inputs; the results lie one after the other.
+void multiply(const float* x, std::int64_t rows, const std::vector<Matrix>& weights, float* y);
+
+// The weights of one SwiGLU expert and how many of the consecutive rows are its.
+struct Expert {
+    Matrix w1, w2, w3;
+    std::int64_t rows;
+};
+
+// y = (silu(x w1) * (x w3)) w2, row by row, for the experts' rows one after the other.
+void expert_mlp(const float* x, const std::vector<Expert>& experts, float* y);
+
+}  // namespace mixtralkit

@@ -1,0 +1,150 @@
+// Products of rows with quantized matrices: exact in whole numbers within a group, then float32, group after group in
+// ascending order. How many rows go through together changes nothing, and neither does the variant that has FMA.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/matrix.h"
+
+namespace mixtralkit {
+namespace {
+
+constexpr int kParts = 16 / kLanes;
+
+// A row made ready for quantized products: its bytes, then the scale and the sum of each group of them.
+struct QuantizedRow {
+    std::int8_t* bytes;
+    float* scales;
+    std::int32_t* sums;
+
+    static std::int64_t nbytes(std::int64_t inputs) { return inputs + inputs / kGroup * 8; }
+    static QuantizedRow at(void* rows, std::int64_t r, std::int64_t inputs) {
+        auto* bytes = static_cast<std::int8_t*>(rows) + r * nbytes(inputs);
+        auto* scales = reinterpret_cast<float*>(bytes + inputs);
+        return {bytes, scales, reinterpret_cast<std::int32_t*>(scales + inputs / kGroup)};
+    }
+};
+
+// One group of a row: x ~ scale * byte, with the largest at 127 or -127. NaN or infinity in it make the scale NaN.
+inline void quantize_group(const float* x, QuantizedRow row, std::int64_t group) {
+    Lanes largest = zero_lanes(), not_finite = zero_lanes();
+    for (std::int64_t i = 0; i < kGroup; i += kLanes) {
+        const Lanes part = load(x + i);
+        largest = greater(largest, absolute(part));
+        not_finite = fma(part, zero_lanes(), not_finite);
+    }
+    const float scale = greatest(largest) / 127.0f + sum(not_finite);
+    const Lanes divisor = same_lanes(scale > 0.0f ? scale : 1.0f);
+    std::int32_t total = 0;
+    for (std::int64_t i = 0; i < kGroup; i += kLanes) {
+        const Lanes whole = round_even(load(x + i) / divisor);
+        store_bytes(row.bytes + group * kGroup + i, whole);
+        total += whole_sum(whole);
+    }
+    row.scales[group] = scale;
+    row.sums[group] = total;
+}
+
+struct Int8 {
+    static constexpr int kOffset = 128;
+    static constexpr bool kMins = false;
+    static constexpr std::int64_t kGroupBytes = kBlock * kGroup;
+
+    // Calls take(codes, i) with the codes of the inputs i to i + 3 of the group, for all i.
+    template <class Take>
+    static void each_quad(const std::uint8_t* codes, Take take) {
+        for (int i = 0; i < kGroup; i += 4) take(load_codes(codes + i * kBlock), i);
+    }
+};
+
+struct Int4 {
+    static constexpr int kOffset = 0;
+    static constexpr bool kMins = true;
+    static constexpr std::int64_t kGroupBytes = kBlock * kGroup / 2;
+
+    template <class Take>
+    static void each_quad(const std::uint8_t* codes, Take take) {
+        for (int i = 0; i < kGroup / 2; i += 4) {
+            const CodeLanes both = load_codes(codes + i * kBlock);
+            take(low_nibbles(both), i);
+            take(high_nibbles(both), i + kGroup / 2);
+        }
+    }
+};
+
+// kRows rows by one block of 16 outputs; `scales` and `mins` are those of the block, `width` of its outputs exist.
+template <class Codes, int kRows>
+inline void quantized_tile(const QuantizedRow* rows, const std::uint8_t* codes, const Fp16* scales, const Fp16* mins,
+                           std::int64_t inputs, float* y, std::int64_t y_stride, int width) {
+    Lanes totals[kRows][kParts];
+    for (auto& row : totals) {
+        for (auto& total : row) total = zero_lanes();
+    }
+    for (std::int64_t group = 0; group < inputs / kGroup; ++group) {
+        IntLanes dots[kRows];
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) dots[r] = dot_start(Codes::kOffset, rows[r].sums[group]);
+        Codes::each_quad(codes + group * Codes::kGroupBytes, [&](CodeLanes quad, int i) {
+#pragma GCC unroll 8
+            for (int r = 0; r < kRows; ++r) {
+                dots[r] = dot4<Codes::kOffset>(dots[r], quad, rows[r].bytes + group * kGroup + i);
+            }
+        });
+#pragma GCC unroll 2
+        for (int part = 0; part < kParts; ++part) {
+            const std::int64_t at = group * kBlock + part * kLanes;
+            const Lanes scale = load(scales + at);
+#pragma GCC unroll 8
+            for (int r = 0; r < kRows; ++r) {
+                Lanes dot[kParts];
+                to_float(dots[r], dot);
+                Lanes& total = totals[r][part];
+                total = fma(scale * same_lanes(rows[r].scales[group]), dot[part], total);
+                if constexpr (Codes::kMins) {
+                    const float all = rows[r].scales[group] * static_cast<float>(rows[r].sums[group]);
+                    total = fma(load(mins + at), same_lanes(all), total);
+                }
+            }
+        }
+    }
+    for (int r = 0; r < kRows; ++r) {
+        float row[kBlock];
+        for (int part = 0; part < kParts; ++part) store(row + part * kLanes, totals[r][part]);
+        for (int o = 0; o < width; ++o) y[r * y_stride + o] = row[o];
+    }
+}
+
+// y[r][o] = x[r] . w[o] for the outputs `begin` (a multiple of 16) to `end` of the matrix.
+template <class Codes>
+inline void quantized_product(const void* x, std::int64_t rows, const Matrix& w, std::int64_t begin, std::int64_t end,
+                              float* y, std::int64_t y_stride) {
+    const std::int64_t groups = w.inputs / kGroup;
+    for (std::int64_t o = begin; o < end; o += kBlock) {
+        const auto* codes = static_cast<const std::uint8_t*>(w.data) + o / kBlock * groups * Codes::kGroupBytes;
+        const Fp16* scales = w.scales + o * groups;
+        const Fp16* mins = Codes::kMins ? w.mins + o * groups : nullptr;
+        const int width = static_cast<int>(end - o < kBlock ? end - o : kBlock);
+        for (std::int64_t r = 0; r < rows;) {
+            QuantizedRow tile[8];
+            const std::int64_t count = rows - r < 8 ? rows - r : 8;
+            for (std::int64_t i = 0; i < count; ++i) tile[i] = QuantizedRow::at(const_cast<void*>(x), r + i, w.inputs);
+            float* to = y + r * y_stride + (o - begin);
+            const auto run = [&]<int kRows>() {
+                quantized_tile<Codes, kRows>(tile, codes, scales, mins, w.inputs, to, y_stride, width);
+                r += kRows;
+            };
+            if (count == 8) {
+                run.template operator()<8>();
+            } else if (count >= 4) {
+                run.template operator()<4>();
+            } else if (count >= 2) {
+                run.template operator()<2>();
+            } else {
+                run.template operator()<1>();
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace mixtralkit

@@ -1,0 +1,73 @@
+"""What the extension's operators return, without computing it: for meta tensors, torch.compile and opcheck."""
+
+from collections.abc import Sequence
+
+import torch
+
+
+def register_fake_kernels() -> None:
+    """Tell torch of them; once, after the extension is loaded."""
+    for name, fake in _FAKES.items():
+        torch.library.register_fake(f"mixtralkit::{name}", fake)
+
+
+def _linear(
+    x_RD: torch.Tensor,
+    data: Sequence[torch.Tensor],
+    scales: Sequence[torch.Tensor],
+    mins: Sequence[torch.Tensor],
+    outputs: Sequence[int],
+) -> torch.Tensor:
+    return x_RD.new_empty(x_RD.shape[0], sum(outputs))
+
+
+def _expert_mlp(
+    rows_RD: torch.Tensor,
+    counts_e: Sequence[int],
+    data: Sequence[torch.Tensor],
+    scales: Sequence[torch.Tensor],
+    mins: Sequence[torch.Tensor],
+    hidden: int,
+) -> torch.Tensor:
+    return torch.empty_like(rows_RD)
+
+
+def _rms_norm(x_TD: torch.Tensor, weight_D: torch.Tensor, eps: float) -> torch.Tensor:
+    return torch.empty_like(x_TD)
+
+
+def _attention(
+    qkv: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    segments: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    heads: int,
+    window: int,
+) -> torch.Tensor:
+    return qkv.new_empty(qkv.shape[0], heads * keys.shape[3])
+
+
+def _topk_gate(logits_TE: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (logits_TE.shape[0], top_k)
+    return logits_TE.new_empty(shape, dtype=torch.int64), logits_TE.new_empty(shape)
+
+
+def _expert_sort(expert_ids_TK: torch.Tensor, order_E: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return expert_ids_TK.new_empty(expert_ids_TK.numel()), torch.empty_like(order_E)
+
+
+def _sum_rows(rows_ND: torch.Tensor, pairs_N: torch.Tensor, weights_TK: torch.Tensor) -> torch.Tensor:
+    return rows_ND.new_empty(weights_TK.shape[0], rows_ND.shape[1])
+
+
+_FAKES = {
+    "linear": _linear,
+    "expert_mlp": _expert_mlp,
+    "rms_norm": _rms_norm,
+    "attention": _attention,
+    "topk_gate": _topk_gate,
+    "expert_sort": _expert_sort,
+    "sum_rows": _sum_rows,
+}

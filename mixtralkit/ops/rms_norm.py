@@ -1,0 +1,19 @@
+"""Root mean square normalisation."""
+
+import torch
+
+from mixtralkit.ops.native import native
+
+
+def rms_norm(x_TD: torch.Tensor, weight_D: torch.Tensor, eps: float) -> torch.Tensor:
+    """`x / sqrt(mean(x^2) + eps) * weight` over the last dimension, computed in float32 (arXiv:1910.07467).
+
+    Same shape and dtype as `x_TD`. Differentiable.
+    """
+    ops = native(x_TD, weight_D)
+    if ops is not None:
+        found: torch.Tensor = ops.rms_norm(x_TD.contiguous(), weight_D, eps)
+        return found
+    x = x_TD.float()
+    scaled = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    return scaled.to(x_TD.dtype) * weight_D.to(x_TD.dtype)
