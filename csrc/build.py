@@ -14,8 +14,9 @@ import site
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import groupby
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -104,8 +105,9 @@ def _torch_builder(command: BuildNative) -> Any:
 
     class Builder(BuildExtension):
         def build_extension(self, extension: Extension) -> None:
-            compile_all = self.compiler.compile
-            self.compiler.compile = lambda sources, **options: _compile_by_variant(compile_all, sources, **options)
+            # Without ninja BuildExtension changes the compiler for the time of a call: one at a time.
+            at_once = len(VARIANTS) + 1 if self.use_ninja else 1
+            self.compiler.compile = partial(_compile_by_variant, self.compiler.compile, at_once=at_once)
             super().build_extension(extension)
 
     if shutil.which(compiler := shlex.split(get_cxx_compiler())[0]) is None:
@@ -124,15 +126,22 @@ def _compile_by_variant(
     sources: Sequence[str],
     output_dir: str,
     extra_postargs: Sequence[str],
+    *,
+    at_once: int,
     **options: Any,
 ) -> list[str]:
-    """Call `compile_all` once a variant, each into a folder of its own; returns the names of the objects."""
-    objects = []
-    for variant, group in groupby(sorted(sources, key=variant_of), key=variant_of):
+    """Call `compile_all` for each variant's sources, `at_once` of them, each into a folder of its own.
+
+    Returns the names of the objects.
+    """
+
+    def compile_one(variant: str) -> list[str]:
+        mine = [source for source in sources if variant_of(source) == variant]
         flags = [*extra_postargs, *variant_flags(variant, sysconfig.get_platform())]
-        folder = str(Path(output_dir) / variant)
-        objects += compile_all(list(group), output_dir=folder, extra_postargs=flags, **options)
-    return objects
+        return compile_all(mine, output_dir=str(Path(output_dir) / variant), extra_postargs=flags, **options)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return [name for names in pool.map(compile_one, sorted({*map(variant_of, sources)})) for name in names]
 
 
 @contextmanager
