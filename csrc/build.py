@@ -29,7 +29,7 @@ WHY_NOT = "_C.why_not"
 # The lowest torch that the build serves, 2.10, as TORCH_TARGET_VERSION spells it.
 LOWEST_TORCH = "0x020a000000000000"
 FLAGS = (
-    *("-O3", "-std=c++20", "-Wall", "-Wextra"),
+    *("-O3", "-g0", "-std=c++20", "-Wall", "-Wextra"),  # -g0: Python's own flags ask for debugging data, 7 MB of it
     *("-fvisibility=hidden", "-fvisibility-inlines-hidden"),
     "-ffp-contract=off",  # what a compiler fuses by itself would differ between variants; kernels fuse by name
     f"-ffile-prefix-map={CSRC.parent}/=",  # messages name csrc/..., wherever it was compiled
