@@ -1,5 +1,7 @@
 """The attention half of a block."""
 
+from functools import cached_property
+
 import torch
 from torch import nn
 
@@ -9,6 +11,7 @@ from mixtralkit.model.linear_layer import Linear
 from mixtralkit.ops.cached_attention import cached_attention
 from mixtralkit.ops.causal_attention import attention
 from mixtralkit.ops.linear import side_by_side
+from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.rotary import Rotations, rotate
 
 
@@ -31,7 +34,7 @@ class Attention(nn.Module):
 
     def forward(self, x_TD: torch.Tensor, batch: Batch, rotations_T: Rotations, cache: KVCache | None) -> torch.Tensor:
         """`[T, D] -> [T, D]`. Without a cache, as in training, every segment must start at position 0."""
-        qkv_TX = side_by_side(x_TD, [self.wq.weight, self.wk.weight, self.wv.weight])
+        qkv_TX = side_by_side(x_TD, self._qkv)
         if cache is None:
             out_TD = self._attend_uncached(qkv_TX, batch, rotations_T)
         else:
@@ -45,6 +48,11 @@ class Attention(nn.Module):
             )
         result_TD: torch.Tensor = self.wo(out_TD)
         return result_TD
+
+    @cached_property
+    def _qkv(self) -> Matrices:
+        """Looked up at the first call: later, parameters may change in place, and not be replaced by others."""
+        return Matrices([self.wq.weight, self.wk.weight, self.wv.weight])
 
     def _attend_uncached(self, qkv_TX: torch.Tensor, batch: Batch, rotations_T: Rotations) -> torch.Tensor:
         heads_TXd = qkv_TX.unflatten(1, (-1, self.head_dim))

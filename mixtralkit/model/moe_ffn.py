@@ -9,6 +9,7 @@ from torch import nn
 from mixtralkit.model.linear_layer import Linear
 from mixtralkit.ops.expert_mlp import swiglu
 from mixtralkit.ops.gate import topk_gate
+from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.permute import weighted_sum
 
 
@@ -23,7 +24,7 @@ class Expert(nn.Module):
 
     def forward(self, x_RD: torch.Tensor) -> torch.Tensor:
         """`[R, D] -> [R, D]`."""
-        return swiglu(x_RD, self.w1.weight, self.w2.weight, self.w3.weight)
+        return swiglu(x_RD, Matrices([self.w1.weight, self.w2.weight, self.w3.weight]))
 
 
 class MoeFfn(nn.Module):

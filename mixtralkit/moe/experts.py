@@ -1,16 +1,19 @@
 """The experts that this rank holds of one layer."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Protocol, cast
 
 import torch
 from torch import nn
 
 from mixtralkit.ops.expert_mlp import expert_mlp
+from mixtralkit.ops.matrices import Matrices
+from mixtralkit.ops.quantized_weight import Matrix
 
 
 class _Weight(Protocol):
-    weight: nn.Parameter
+    weight: Matrix
 
 
 class _Swiglu(Protocol):
@@ -29,11 +32,10 @@ class Experts(nn.Module):
 
     def forward(self, rows_RD: torch.Tensor, counts_e: Sequence[int]) -> torch.Tensor:
         """Apply the i-th local expert to its `counts_e[i]` consecutive rows; same shape and order."""
+        return expert_mlp(rows_RD, counts_e, self._weights)
+
+    @cached_property
+    def _weights(self) -> Matrices:
+        """Looked up at the first call: later, parameters may change in place, and not be replaced by others."""
         experts = [cast(_Swiglu, expert) for expert in self.children()]
-        return expert_mlp(
-            rows_RD,
-            counts_e,
-            [expert.w1.weight for expert in experts],
-            [expert.w2.weight for expert in experts],
-            [expert.w3.weight for expert in experts],
-        )
+        return Matrices([matrix.weight for expert in experts for matrix in (expert.w1, expert.w2, expert.w3)])

@@ -11,8 +11,9 @@ def expert_sort(expert_ids_TK: torch.Tensor, order_E: torch.Tensor) -> tuple[tor
     Returns `rows_N` (int64: which flat (token, k) pair stands at each place; equal experts keep the order of the
     tokens) and `counts_E` (int64: rows of each expert, in the order of `order_E`).
     """
-    if expert_ids_TK.device.type == "cpu" and library.available():
-        pairs_N, counts_E = library.ops().expert_sort(expert_ids_TK.contiguous(), order_E)
+    ops = library.ops_if_available() if expert_ids_TK.is_cpu else None
+    if ops is not None:
+        pairs_N, counts_E = ops.expert_sort(expert_ids_TK.contiguous(), order_E)
         return pairs_N, counts_E
     num_experts = order_E.numel()
     place_E = torch.empty_like(order_E)

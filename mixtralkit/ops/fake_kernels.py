@@ -1,6 +1,7 @@
 """What the extension's operators return, without computing it: for meta tensors, torch.compile and opcheck."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -62,7 +63,7 @@ def _sum_rows(rows_ND: torch.Tensor, pairs_N: torch.Tensor, weights_TK: torch.Te
     return rows_ND.new_empty(weights_TK.shape[0], rows_ND.shape[1])
 
 
-_FAKES = {
+_FAKES: dict[str, Callable[..., Any]] = {
     "linear": _linear,
     "expert_mlp": _expert_mlp,
     "rms_norm": _rms_norm,

@@ -19,6 +19,7 @@ Other devices, and training, promise no such thing and get the plain functions.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -28,10 +29,19 @@ _PIECE = 16_384  # elements; torch divides an elementwise call among threads fro
 _VECTOR_BLOCK = 64  # elements; two vectors of 512 bits of the narrowest dtype
 
 
-def is_promised(*tensors: torch.Tensor) -> bool:
+class MayRequireGrad(Protocol):
+    """A tensor, or several that count as one."""
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient of it is wanted."""
+
+
+def is_promised(x: torch.Tensor, *others: MayRequireGrad) -> bool:
     """Whether a call with these tensors has to be independent of its other rows: on the CPU, without gradients."""
-    needs_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    return tensors[0].device.type == "cpu" and not needs_gradient
+    if not x.is_cpu:
+        return False
+    return not torch.is_grad_enabled() or not (x.requires_grad or any(other.requires_grad for other in others))
 
 
 def as_activations(x: torch.Tensor) -> torch.Tensor:

@@ -48,6 +48,12 @@ def load(folder: Path) -> str | None:
     return None
 
 
+@cache
+def ops_if_available() -> Any | None:
+    """What `ops` returns, or None. Fast enough for every call of every op."""
+    return ops() if available() else None
+
+
 def ops() -> Any:
     """The namespace of the extension's operators, `torch.ops.mixtralkit`. Only after `available()` has said yes."""
     assert why_not() is None, why_not()

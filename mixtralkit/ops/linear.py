@@ -1,12 +1,11 @@
 """Products with weight matrices, the same bits for a row whatever other rows are in the call."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 
 from mixtralkit.ops.invariance import is_promised, pad_rows
-from mixtralkit.ops.native import native_for, num_outputs, weight_parts
+from mixtralkit.ops.matrices import Matrices
+from mixtralkit.ops.native import native
 from mixtralkit.ops.quantized_product import quantized_linear_reference
 from mixtralkit.ops.quantized_weight import Matrix, QuantizedWeight
 
@@ -17,15 +16,16 @@ def linear(x_RD: torch.Tensor, weight_FD: Matrix) -> torch.Tensor:
     Sums are in float32. Where the processor multiplies bfloat16 itself, float32 rows are rounded to bfloat16 for a
     product with bfloat16 weights; docs/kernels.md has the details of every kind of weight.
     """
-    return side_by_side(x_RD, [weight_FD])
+    return side_by_side(x_RD, Matrices([weight_FD]))
 
 
-def side_by_side(x_RD: torch.Tensor, weights: Sequence[Matrix]) -> torch.Tensor:
+def side_by_side(x_RD: torch.Tensor, weights: Matrices) -> torch.Tensor:
     """The products with several matrices of as many inputs, one after the other in each row: `[R, sum of outputs]`."""
-    ops = native_for(x_RD, weights)
-    if ops is None:
-        return torch.cat([_linear(x_RD, weight) for weight in weights], dim=1)
-    found: torch.Tensor = ops.linear(x_RD.contiguous(), *weight_parts(weights), [num_outputs(w) for w in weights])
+    ops = native(x_RD, weights)
+    if ops is None or weights.native_parts is None:
+        parts = [_linear(x_RD, weight) for weight in weights.matrices]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    found: torch.Tensor = ops.linear(x_RD.contiguous(), *weights.native_parts, weights.outputs)
     return found
 
 

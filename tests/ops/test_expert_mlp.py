@@ -1,11 +1,13 @@
 """The experts over sorted rows, against a loop in float64."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
 from mixtralkit.ops.expert_mlp import expert_mlp
+from mixtralkit.ops.matrices import Matrices
 
 COUNTS = ((3, 0, 5, 1), (0, 0, 0, 0), (0, 9, 0, 0), (1, 1, 1, 1), (17, 16, 15, 33))
 
@@ -13,6 +15,10 @@ COUNTS = ((3, 0, 5, 1), (0, 0, 0, 0), (0, 9, 0, 0), (1, 1, 1, 1), (17, 16, 15, 3
 def weights(dtype: torch.dtype, width: int = 32, hidden: int = 48) -> list[list[torch.Tensor]]:
     shapes = ((hidden, width), (width, hidden), (hidden, width))
     return [[(torch.randn(shape) * shape[1] ** -0.5).to(dtype) for _ in range(4)] for shape in shapes]
+
+
+def together(*weights: Sequence[torch.Tensor]) -> Matrices:
+    return Matrices([matrix for expert in zip(*weights, strict=True) for matrix in expert])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -25,7 +31,7 @@ def test_each_expert_gets_its_rows(counts: tuple[int, ...], dtype: torch.dtype) 
     in float32 the sums of 32 and 48 products lose about as much again: a dozen eps bounds both.
     """
     rows, (w1, w2, w3) = torch.randn(sum(counts), 32).to(dtype), weights(dtype)
-    found, start = expert_mlp(rows, counts, w1, w2, w3), 0
+    found, start = expert_mlp(rows, counts, together(w1, w2, w3)), 0
     assert found.dtype == dtype
     for expert, count in enumerate(counts):
         x = rows[start : start + count].double()
@@ -40,20 +46,20 @@ def test_each_expert_gets_its_rows(counts: tuple[int, ...], dtype: torch.dtype) 
 def test_a_row_has_the_same_bits_whatever_rows_its_expert_gets() -> None:
     w1, w2, w3 = weights(torch.float32)
     x = torch.randn(40, 32)
-    alone = expert_mlp(x[7:8], (0, 1, 0, 0), w1, w2, w3)
-    crowded = expert_mlp(x, (4, 30, 0, 6), w1, w2, w3)
+    alone = expert_mlp(x[7:8], (0, 1, 0, 0), together(w1, w2, w3))
+    crowded = expert_mlp(x, (4, 30, 0, 6), together(w1, w2, w3))
     assert torch.equal(crowded[7:8], alone)
 
 
 def test_counts_that_do_not_add_up_are_refused() -> None:
     w1, w2, w3 = weights(torch.float32)
     with pytest.raises(ValueError, match="add up to 3, not to the 4 rows"):
-        expert_mlp(torch.randn(4, 32), (1, 2, 0, 0), w1, w2, w3)
+        expert_mlp(torch.randn(4, 32), (1, 2, 0, 0), together(w1, w2, w3))
 
 
 def test_gradients() -> None:
     def run(rows: torch.Tensor, *flat: torch.Tensor) -> Any:
-        return expert_mlp(rows, (2, 0, 1), flat[:3], flat[3:6], flat[6:])
+        return expert_mlp(rows, (2, 0, 1), together(flat[:3], flat[3:6], flat[6:]))
 
     shapes = [(4, 3)] * 3 + [(3, 4)] * 3 + [(4, 3)] * 3
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(3, 3), *shapes]]

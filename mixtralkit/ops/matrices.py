@@ -1,0 +1,39 @@
+"""Weight matrices that are used together, looked at once and not in every call."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+
+from mixtralkit.ops.quantized_weight import Matrix, QuantizedWeight, QuantKind
+
+KINDS = (torch.float32, torch.bfloat16, torch.float16, *QuantKind)
+Parts = tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]
+
+
+class Matrices:
+    """Some matrices, in order. Their values may change, in place; which matrices they are may not."""
+
+    def __init__(self, matrices: Sequence[Matrix]) -> None:
+        self.matrices = tuple(matrices)
+        self.outputs = [weight.outputs if isinstance(weight, QuantizedWeight) else len(weight) for weight in matrices]
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients of any of them are wanted."""
+        return any(isinstance(weight, torch.Tensor) and weight.requires_grad for weight in self.matrices)
+
+    @cached_property
+    def native_parts(self) -> Parts | None:
+        """Data, scales and mins as the extension's operators take them; None unless all are of one kind that it has.
+
+        There are no scales and mins where the matrices are not quantized.
+        """
+        kinds = {weight.kind if isinstance(weight, QuantizedWeight) else weight.dtype for weight in self.matrices}
+        if len(kinds) > 1 or kinds.isdisjoint(KINDS):
+            return None
+        quantized = [weight for weight in self.matrices if isinstance(weight, QuantizedWeight)]
+        if not quantized:
+            return [weight for weight in self.matrices if isinstance(weight, torch.Tensor)], [], []
+        mins = [weight.mins for weight in quantized if weight.mins is not None]
+        return [weight.codes for weight in quantized], [weight.scales for weight in quantized], mins
