@@ -11,20 +11,36 @@ from mixtralkit.checkpoint.matching_tokenizer import open_tokenizer
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.engine import Engine
 from mixtralkit.engine.request import Completion, Request, SamplingParams
+from mixtralkit.errors import UsageError
 from mixtralkit.model.transformer import Transformer
+from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.tokenizer import Tokenizer
 
 
 def load(
-    folder: str | Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    quantize: str | None = None,
 ) -> tuple[Transformer, Tokenizer]:
     """Load a checkpoint folder, in any of the forms of docs/checkpoints.md, with the tokenizer.model in it.
 
-    `dtype` None keeps the file's. `model(tokens_BT)` gives float32 logits `[B, T, V]`. Raises `CheckpointError`,
-    `ConfigError` or `TokenizerError`, the last before any weights are read.
+    `dtype` None keeps the file's. `quantize` "int8" or "int4" quantizes the matrices while they are read (CPU only).
+    `model(tokens_BT)` gives float32 logits `[B, T, V]`. Raises `CheckpointError`, `ConfigError`, `UsageError` or
+    `TokenizerError`, the last before any weights are read.
     """
+    kind = None if quantize is None else _quant_kind(quantize)
     tokenizer = open_tokenizer(detect(folder))
-    return load_model(folder, dtype=dtype, device=torch.device(device)), tokenizer
+    return load_model(folder, dtype=dtype, device=torch.device(device), quantize=kind), tokenizer
+
+
+def _quant_kind(name: str) -> QuantKind:
+    try:
+        return QuantKind(name)
+    except ValueError:
+        names = " or ".join(kind.value for kind in QuantKind)
+        raise UsageError(f"quantize is {name!r}; {names} is possible, or None") from None
 
 
 def generate(

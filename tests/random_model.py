@@ -1,13 +1,17 @@
 """Small random models for tests."""
 
 import torch
+from torch import nn
 
 from mixtralkit.config import ModelConfig
 from mixtralkit.dist.collectives import Collectives
+from mixtralkit.model.quantized_linear import QuantizedLinear, quantize_modules
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.dispatch.choose import make_dispatch
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.ops.quantize import quantize
+from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.parallelize import parallelize
 
 TINY = ModelConfig(
@@ -34,6 +38,16 @@ def random_model(config: ModelConfig = TINY, seed: int = 0, dtype: torch.dtype =
             noise = torch.randn(parameter.shape, generator=generator) * scale
             parameter.copy_(1 + noise / 10 if parameter.dim() == 1 else noise)
     return model.to(dtype).eval().requires_grad_(False)
+
+
+def quantize_random(model: Transformer, kind: QuantKind) -> None:
+    """Quantize the matrices of `model` in place."""
+    matrices = {name: tensor for name, tensor in model.state_dict().items() if tensor.dim() == 2}
+    quantize_modules(model, kind)
+    for name, module in model.named_modules():
+        if isinstance(module, QuantizedLinear):
+            for part, tensor in quantize(matrices[f"{name}.weight"], kind).parts.items():
+                setattr(module, part, nn.Parameter(tensor, requires_grad=False))
 
 
 def spread(model: Transformer, dispatch: str, collectives: Collectives) -> ExpertLoad:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mixtralkit
-from mixtralkit.errors import TokenizerError
+from mixtralkit.errors import TokenizerError, UsageError
 from tests.checkpoint.make_checkpoints import TINY, Kind, make_checkpoint
 from tests.small_tokenizer import PIECES, small_tokenizer
 
@@ -28,6 +28,11 @@ def test_logits_are_those_of_transformers_and_greedy_text_follows_them(tmp_path:
     for token in completion.tokens:
         assert int(theirs(torch.tensor([ids])).logits[0, -1].argmax()) == token
         ids.append(token)
+
+
+def test_an_unknown_quantization_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="quantize is 'int3'; int8 or int4 is possible, or None"):
+        mixtralkit.load("nowhere", quantize="int3")
 
 
 def test_one_stop_string_is_not_a_list_of_letters(tmp_path: Path) -> None:

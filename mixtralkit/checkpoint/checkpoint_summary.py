@@ -7,11 +7,14 @@ import torch
 
 from mixtralkit.checkpoint.formats import Checkpoint, detect
 from mixtralkit.checkpoint.manifest import MANIFEST
+from mixtralkit.checkpoint.quantization import part_dtype, split_name
+from mixtralkit.checkpoint.quantizing import WeightSource, open_weights
+from mixtralkit.checkpoint.recipes import expected
 from mixtralkit.checkpoint.split_files import FileParts
 from mixtralkit.checkpoint.torch_archive import zip_records
-from mixtralkit.checkpoint.weights import Weights
 from mixtralkit.config import ModelConfig
 from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.ops.quantized_weight import QuantKind
 
 EXPERT_NAME = ".feed_forward.experts."
 
@@ -26,10 +29,25 @@ class RankShare:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """Sizes are in bytes, in the files' own dtype. `checksums` says what could find a flipped bit.
+class QuantizedShare:
+    """The part of a model that is quantized: `num_params` parameters in `nbytes` bytes."""
 
-    `shared_nbytes` is what every rank holds, `expert_nbytes` one expert of all layers.
+    kind: QuantKind
+    num_params: int
+    nbytes: int
+
+    @property
+    def bits_per_weight(self) -> float:
+        """With scales, minima, and what fills up the last block of a matrix."""
+        return 8 * self.nbytes / max(self.num_params, 1)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Sizes are in bytes, in the files' own dtype or as quantized. `checksums` says what could find a flipped bit.
+
+    `quantized` is None where nothing is; `dtype` is that of all else. `shared_nbytes` is what every rank holds,
+    `expert_nbytes` one expert of all layers.
     """
 
     checkpoint: Checkpoint
@@ -37,6 +55,7 @@ class Summary:
     form: str
     naming: str
     dtype: torch.dtype
+    quantized: QuantizedShare | None
     nbytes: int
     num_params: int
     num_active_params: int
@@ -46,15 +65,16 @@ class Summary:
     ranks: tuple[RankShare, ...]
 
 
-def summarize(folder: Path | str, world_size: int = 1) -> Summary:
+def summarize(folder: Path | str, world_size: int = 1, quantize: QuantKind | None = None) -> Summary:
     """Describe the checkpoint in `folder` and its even split over `world_size` ranks; no tensor is read.
 
-    Raises `CheckpointError` when it is not whole and `UsageError` when there are more ranks than experts.
+    With `quantize`, as it will be when it is quantized while loading. Raises `CheckpointError` when it is not whole and
+    `UsageError` when there are more ranks than experts, or it is quantized in another way.
     """
     checkpoint = detect(folder)
     config = checkpoint.config
     placement = even_split(config.num_experts, world_size)
-    weights = Weights(checkpoint)
+    weights = open_weights(checkpoint, quantize)
     sizes = {name: weights.stored_nbytes(name) for name in weights.shapes}
     shared = sum(size for name, size in sizes.items() if EXPERT_NAME not in name)
     per_expert = (sum(sizes.values()) - shared) // config.num_experts
@@ -65,6 +85,7 @@ def summarize(folder: Path | str, world_size: int = 1) -> Summary:
         form=f"{checkpoint.form.value}{' in split parts' if checkpoint.is_split else ''}",
         naming=weights.naming.value,
         dtype=weights.dtype,
+        quantized=_quantized(weights),
         nbytes=sum(sizes.values()),
         num_params=config.num_params,
         num_active_params=config.num_params
@@ -73,6 +94,19 @@ def summarize(folder: Path | str, world_size: int = 1) -> Summary:
         expert_nbytes=per_expert,
         checksums=_checksums(checkpoint),
         ranks=tuple(RankShare(rank, ids, shared + len(ids) * per_expert) for rank, ids in enumerate(owned)),
+    )
+
+
+def _quantized(weights: WeightSource) -> QuantizedShare | None:
+    if weights.quantization is None:
+        return None
+    parts = [name for name in weights.shapes if part_dtype(name) is not None]
+    matrices = {split_name(name)[0] for name in parts}
+    shapes = expected(weights.checkpoint.config)
+    return QuantizedShare(
+        kind=weights.quantization,
+        num_params=sum(torch.Size(shapes[name]).numel() for name in matrices),
+        nbytes=sum(weights.stored_nbytes(name) for name in parts),
     )
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from mixtralkit.checkpoint.quantization import read_quantization
 from mixtralkit.checkpoint.shard_index import files_of_index, in_order
 from mixtralkit.checkpoint.split_files import PART_NAME, FileParts, find_parts, name_some, open_joined
 from mixtralkit.config import ModelConfig, read_config
 from mixtralkit.errors import CheckpointError
+from mixtralkit.ops.quantized_weight import QuantKind
 
 LFS_MARK = b"version https://git-lfs"
 DIGEST_BYTES = 256 * 1024
@@ -23,6 +25,7 @@ DIGEST_BYTES = 256 * 1024
 class Form(Enum):
     """The kinds of files a checkpoint may come in, the preferred first where a folder has several."""
 
+    QUANTIZED_SAFETENSORS = "quantized .safetensors"
     MISTRAL_PTH = "Mistral .pth"
     MISTRAL_SAFETENSORS = "Mistral .safetensors"
     HF_SAFETENSORS = "Hugging Face .safetensors"
@@ -42,6 +45,11 @@ class FileNames:
 
 
 FILE_NAMES = {
+    Form.QUANTIZED_SAFETENSORS: FileNames(
+        re.compile(r"quantized-(?P<number>\d{1,5})-of-(?P<total>\d{1,5})\.safetensors"),
+        single="quantized.safetensors",
+        index="quantized.safetensors.index.json",
+    ),
     Form.MISTRAL_PTH: FileNames(re.compile(r"consolidated\.(?P<number>\d{1,4})\.pth")),
     Form.MISTRAL_SAFETENSORS: FileNames(
         re.compile(r"consolidated-(?P<number>\d{1,5})-of-(?P<total>\d{1,5})\.safetensors"),
@@ -61,8 +69,9 @@ FILE_NAMES = {
 class Checkpoint:
     """A folder's checkpoint: `files` in order, the model's shape, and the tokenizer's file if there is one.
 
-    `tied_embeddings` says that the output matrix may be absent because it is the embedding's. `passed_over` names other
-    weights in the folder that are not used, since those of `files` are preferred or the others are not whole.
+    `quantization` is None where nothing is quantized. `tied_embeddings` says that the output matrix may be absent
+    because it is the embedding's. `passed_over` names other weights in the folder that are not used, since those of
+    `files` are preferred or the others are not whole.
     """
 
     folder: Path
@@ -70,6 +79,7 @@ class Checkpoint:
     files: tuple[FileParts, ...]
     config: ModelConfig
     tokenizer: Path | None
+    quantization: QuantKind | None
     tied_embeddings: bool
     passed_over: tuple[str, ...]
 
@@ -109,6 +119,7 @@ def detect(folder: Path | str) -> Checkpoint:
         files=found[form],
         config=read_config(folder),
         tokenizer=_find_tokenizer(folder),
+        quantization=read_quantization(folder, form.value, needed=form is Form.QUANTIZED_SAFETENSORS),
         tied_embeddings=_tied_embeddings(folder),
         passed_over=(*(path.name for path in unused), *(str(flaw) for flaw in flaws)),
     )
@@ -120,7 +131,7 @@ def digest(checkpoint: Checkpoint) -> str:
     Covers the shape, names, sizes, the first and last bytes of each file (headers, and in a .pth the checksums of all
     data), and the tokenizer. Whether a file lies in parts makes no difference.
     """
-    result = hashlib.sha256(repr(checkpoint.config).encode())
+    result = hashlib.sha256(repr((checkpoint.config, checkpoint.quantization)).encode())
     for file in checkpoint.files:
         result.update(f"{file.name} {file.size}\n".encode())
         with open_joined(file) as stream:
@@ -199,7 +210,8 @@ def _paths(*groups: tuple[FileParts, ...]) -> list[Path]:
 
 def _nothing_found(folder: Path, names: list[str]) -> str:
     wanted = (
-        "consolidated.00.pth (or its -split parts), consolidated.safetensors, model*.safetensors or consolidated.00.pt"
+        "consolidated.00.pth (or its -split parts), consolidated.safetensors, model*.safetensors, consolidated.00.pt "
+        "or quantized.safetensors"
     )
     seen = f"it has {name_some(names)}" if names else "it is empty"
     nested = sorted(

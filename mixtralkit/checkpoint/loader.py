@@ -9,9 +9,14 @@ from torch import nn
 
 from mixtralkit.checkpoint.formats import detect
 from mixtralkit.checkpoint.memory_room import check_room
-from mixtralkit.checkpoint.weights import Weights
-from mixtralkit.errors import CheckpointError
+from mixtralkit.checkpoint.quantization import part_dtype
+from mixtralkit.checkpoint.quantizing import WeightSource, open_weights
+from mixtralkit.checkpoint.split_files import name_some
+from mixtralkit.errors import CheckpointError, UsageError
+from mixtralkit.log import get_logger, notice
+from mixtralkit.model.quantized_linear import WIDE, quantize_modules
 from mixtralkit.model.transformer import Transformer
+from mixtralkit.ops.quantized_weight import GROUP, QuantKind
 
 # Tensors that are small and through which everything flows: they are checked for NaN and infinity at every load.
 CHECKED = ("norm.weight", "gate.weight")
@@ -33,18 +38,24 @@ def load_model(
     *,
     dtype: torch.dtype | None,
     device: torch.device,
+    quantize: QuantKind | None = None,
     spread: Callable[[Transformer], None] | None = None,
     on_progress: Callable[[LoadProgress], None] | None = None,
 ) -> Transformer:
     """The model in `folder`, ready for inference (eval mode, no gradients), in `dtype` (None: the files' own).
 
+    With `quantize` its matrices are quantized while they are read, unless they are so already; the rest is in `dtype`.
     `spread` is called with the still empty model and may take away the parts that other ranks hold; only what is left
     is read. On the CPU and in the files' own dtype the parameters stay in mapped memory. Raises `CheckpointError`,
-    `ConfigError` or, when the device has no room, `LaunchError`.
+    `ConfigError`, `UsageError` for quantized weights on another device than the CPU or, when the device has no room,
+    `LaunchError`.
     """
-    weights = Weights(detect(folder))
+    weights = open_weights(detect(folder), quantize)
     with torch.device("meta"):
         model = Transformer(weights.checkpoint.config)
+    if weights.quantization is not None:
+        _check_quantized(weights, device)
+        quantize_modules(model, weights.quantization)
     if spread is not None:
         spread(model)
     dtype = dtype or weights.dtype
@@ -55,7 +66,7 @@ def load_model(
 
 def fill(
     model: nn.Module,
-    weights: Weights,
+    weights: WeightSource,
     *,
     dtype: torch.dtype,
     device: torch.device,
@@ -73,11 +84,23 @@ def fill(
             on_progress(LoadProgress(name, count, len(names), done, total))
 
 
-def _check_room(model: nn.Module, weights: Weights, dtype: torch.dtype, device: torch.device) -> None:
+def _check_quantized(weights: WeightSource, device: torch.device) -> None:
+    if device.type != "cpu":
+        raise UsageError(f"quantized weights run on the CPU only, not on {device}; add --device cpu")
+    wide = [name for name in weights.shapes if part_dtype(name) is None and not name.endswith(WIDE)]
+    if wide:
+        notice(
+            get_logger(__name__),
+            f"{len(wide)} matrices are not quantized, since their inputs do not divide into groups of {GROUP}: "
+            f"{name_some(wide, 3)}",
+        )
+
+
+def _check_room(model: nn.Module, weights: WeightSource, dtype: torch.dtype, device: torch.device) -> None:
     names = [name for name, _ in model.named_parameters()]
     mapped = {name for name in names if weights.stays_mapped(name, dtype, device)}
     check_room(
-        private=sum(weights.numel(name) * dtype.itemsize for name in names if name not in mapped),
+        private=sum(weights.numel(n) * (part_dtype(n) or dtype).itemsize for n in names if n not in mapped),
         mapped=sum(weights.stored_nbytes(name) for name in mapped),
         device=device,
     )

@@ -1,6 +1,5 @@
 """Joins `-split` parts into whole files for good. Reading a checkpoint never needs it; other programs may."""
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mixtralkit.checkpoint.byte_progress import ByteCounter, ByteProgress
+from mixtralkit.checkpoint.full_disk import full_disk_named, sync
 from mixtralkit.checkpoint.reader import read_tensor_infos
 from mixtralkit.checkpoint.split_files import FileParts, find_parts, open_joined
 from mixtralkit.errors import CheckpointError
@@ -80,24 +80,11 @@ def _merge_file(file: FileParts, target: Path, counter: ByteCounter) -> MergeRes
         with target.open("rb") as whole:
             resumed, md5 = _copy(file, whole, counter, may_change=False)
     else:
-        with _full_disk_named(file), _locked(unfinished) as whole:
+        full = f"all {file.size:,} bytes of {file.name} are written; make room and merge again, it goes on from there"
+        with full_disk_named(full), _locked(unfinished) as whole:
             resumed, md5 = _copy(file, whole, counter, may_change=True)
             _publish(whole, target)
     return MergeResult(target, file.size, resumed, md5, KNOWN_FILES.get(md5))
-
-
-@contextmanager
-def _full_disk_named(file: FileParts) -> Iterator[None]:
-    """A full disk may show when writing, syncing or closing; it is a `CheckpointError` in any case."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise CheckpointError(
-            f"the disk is full before all {file.size:,} bytes of {file.name} are written; make room and merge again, "
-            "it goes on from there"
-        ) from error
 
 
 @contextmanager
@@ -138,8 +125,4 @@ def _publish(whole: BinaryIO, target: Path) -> None:
     whole.flush()
     os.fsync(whole.fileno())
     os.replace(target.with_name(target.name + UNFINISHED), target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(target.parent)

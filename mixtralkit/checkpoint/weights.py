@@ -7,6 +7,7 @@ import torch
 
 from mixtralkit.checkpoint.formats import Checkpoint
 from mixtralkit.checkpoint.names import DERIVED_SUFFIXES, Naming, Transform
+from mixtralkit.checkpoint.quantization import part_dtype, quantized_shapes
 from mixtralkit.checkpoint.reader import CheckpointReader
 from mixtralkit.checkpoint.recipes import Recipe, expected, recipes, stored_shapes
 from mixtralkit.checkpoint.split_files import name_some
@@ -19,30 +20,38 @@ class Weights:
     """Random access to a complete checkpoint.
 
     Opening it reads the files' tables, no data, and raises `CheckpointError` listing the tensors that are missing, left
-    over or of another shape than the configuration says. `shapes` has every canonical name.
+    over or of another shape or kind than the configuration says. `shapes` has every canonical name; for a quantized
+    matrix those of its parts.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         config = checkpoint.config
         self.checkpoint = checkpoint
-        self.shapes = expected(config)
+        self.quantization = checkpoint.quantization
         self._reader = CheckpointReader(checkpoint.files)
         stored = self._reader.tensors
-        self.naming = recognise(stored, config)
-        self._recipes = recipes(config, self.naming)
+        if self.quantization is None:
+            self.naming = recognise(stored, config)
+            self.shapes, shapes_there = expected(config), stored_shapes(config, self.naming)
+            self._recipes = recipes(config, self.naming)
+        else:
+            self.naming = Naming.MISTRAL
+            self.shapes = shapes_there = quantized_shapes(expected(config), self.quantization)
+            self._recipes = {name: Recipe(name, None, Transform.NONE, config.head_dim) for name in self.shapes}
         if checkpoint.tied_embeddings:
             _tie_output(self._recipes, stored)
         wanted = {recipe.stored for recipe in self._recipes.values()}
-        problems = name_problems(stored, stored_shapes(config, self.naming), wanted)
+        problems = name_problems(stored, shapes_there, wanted)
         if problems:
             raise CheckpointError(f"{checkpoint.folder} does not fit its own configuration: {'; '.join(problems)}")
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype that most bytes of the checkpoint have."""
+        """The dtype that most bytes of the checkpoint have, not counting quantized matrices."""
         nbytes: Counter[torch.dtype] = Counter()
-        for info in self._reader.tensors.values():
-            nbytes[info.dtype] += info.nbytes
+        for name, info in self._reader.tensors.items():
+            if part_dtype(name) is None:
+                nbytes[info.dtype] += info.nbytes
         return nbytes.most_common(1)[0][0]
 
     def numel(self, name: str) -> int:
@@ -53,13 +62,22 @@ class Weights:
         """How many bytes of the files tensor `name` is read from."""
         return self.numel(name) * self._info(name).dtype.itemsize
 
+    def stored_dtype(self, name: str) -> torch.dtype:
+        """The dtype that tensor `name` has in the files."""
+        return self._info(name).dtype
+
     def stays_mapped(self, name: str, dtype: torch.dtype, device: torch.device) -> bool:
         """Whether neither layout nor dtype nor device asks for a copy of tensor `name`."""
+        dtype = part_dtype(name) or dtype
         as_it_is = self._recipes[name].transform is Transform.NONE and self._info(name).dtype == dtype
         return as_it_is and device.type == "cpu"
 
     def read(self, name: str, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """Tensor `name`, in the mapped file where it can stay there, else in memory of its own."""
+        """Tensor `name`, in the mapped file where it can stay there, else in memory of its own.
+
+        `dtype` is not for the parts of a quantized matrix, which have theirs.
+        """
+        dtype = part_dtype(name) or dtype
         recipe = self._recipes[name]
         read = self._reader.view if self.stays_mapped(name, dtype, device) else self._reader.copy
         return recipe.apply(read(recipe.stored, recipe.rows)).to(device=device, dtype=dtype)
@@ -97,9 +115,18 @@ def name_problems(
             for name in there
             if stored[name].shape != shapes[name]
         ],
-        "not floating-point": [f"{n} ({stored[n].dtype})" for n in there if not stored[n].dtype.is_floating_point],
+        "not floating-point": _of_dtype(stored, [n for n in there if not _is_float(n, stored[n].dtype)]),
+        "of another dtype": _of_dtype(stored, [n for n in there if part_dtype(n) not in (None, stored[n].dtype)]),
     }
     return [f"{len(names)} {kind}: {name_some(names)}" for kind, names in kinds.items() if names]
+
+
+def _is_float(name: str, dtype: torch.dtype) -> bool:
+    return part_dtype(name) is not None or dtype.is_floating_point
+
+
+def _of_dtype(stored: Mapping[str, TensorInfo], names: list[str]) -> list[str]:
+    return [f"{name} ({stored[name].dtype})" for name in names]
 
 
 def _tie_output(table: dict[str, Recipe], stored: Mapping[str, TensorInfo]) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from mixtralkit.checkpoint.formats import Form
 from mixtralkit.checkpoint.names import Naming
-from mixtralkit.checkpoint.safetensors_writer import write_safetensors
+from mixtralkit.checkpoint.safetensors_writer import TensorSpec, write_safetensors
 from mixtralkit.checkpoint.stored_state import StoredState
 from mixtralkit.config import ModelConfig, to_params_json
 
@@ -51,7 +51,8 @@ def write_checkpoint(
     stored = StoredState(state, config, NAMINGS[form])
     path = folder / FILES[form]
     if path.suffix == ".safetensors":
-        _replace(path, lambda partial: write_safetensors(partial, stored, dtype))
+        specs = {name: TensorSpec(dtype, shape) for name, shape in stored.shapes.items()}
+        _replace(path, lambda partial: write_safetensors(partial, specs, lambda name: stored.read(name, dtype)))
     else:
         tensors = {name: _alone(stored.read(name, dtype)) for name in stored.shapes}
         _replace(path, lambda partial: torch.save(tensors, partial))

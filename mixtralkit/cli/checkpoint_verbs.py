@@ -1,19 +1,21 @@
-"""`mixtralkit merge`, `verify` and `inspect`: checkpoints on the disk, without running them."""
+"""`mixtralkit merge`, `convert`, `verify` and `inspect`: checkpoints on the disk, without running them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mixtralkit.checkpoint.byte_progress import ByteProgress
 from mixtralkit.checkpoint.checkpoint_summary import Summary, summarize
+from mixtralkit.checkpoint.convert import convert as convert_checkpoint
 from mixtralkit.checkpoint.manifest import write_manifest
 from mixtralkit.checkpoint.merge_parts import merge as merge_parts
 from mixtralkit.checkpoint.split_files import name_some
 from mixtralkit.checkpoint.verify import verify as find_problems
-from mixtralkit.cli.options import InspectOptions, MergeOptions, VerifyOptions
+from mixtralkit.cli.options import ConvertOptions, InspectOptions, MergeOptions, VerifyOptions
 from mixtralkit.cli.progress import Progress
 from mixtralkit.cli.sizes import counted, size
 from mixtralkit.cli.tables import spans, table
 from mixtralkit.cli.terminal import say
+from mixtralkit.ops.quantized_weight import QuantKind
 
 
 def merge(options: MergeOptions) -> int:
@@ -25,6 +27,15 @@ def merge(options: MergeOptions) -> int:
         known = f" ({result.known_as})" if result.known_as else ""
         say(f"{result.path}: {result.nbytes:,} bytes{resumed}")
         say(f"md5 {result.md5}{known}")
+    return 0
+
+
+def convert(options: ConvertOptions) -> int:
+    """Write a quantized checkpoint; returns the exit status."""
+    with _progress("converting") as update:
+        convert_checkpoint(options.model_weights, options.output, QuantKind(options.quantize), update)
+    summary = summarize(options.output)
+    say(f"{options.output}: {size(summary.nbytes)}, {_kept_as(summary)}")
     return 0
 
 
@@ -58,7 +69,7 @@ def inspect(options: InspectOptions) -> int:
         say(f"{name:<12} {value}")
     say("")
     rows = [[str(share.rank), spans(share.experts), size(share.nbytes)] for share in summary.ranks]
-    for line in table([["rank", "experts of each layer", f"weights in {_dtype(summary)}"], *rows]):
+    for line in table([["rank", "experts of each layer", "weights"], *rows]):
         say(line)
     return 0
 
@@ -93,14 +104,20 @@ def _sizes(summary: Summary) -> dict[str, str]:
     kv = 2 * config.num_layers * config.num_kv_heads * config.head_dim * summary.dtype.itemsize
     return {
         "parameters": f"{summary.num_params:,}, {summary.num_active_params:,} of them for a token",
-        "weights": f"{size(summary.nbytes)} in {_dtype(summary)}: {size(summary.shared_nbytes)} on every rank, "
+        "weights": f"{size(summary.nbytes)}: {size(summary.shared_nbytes)} on every rank, "
         f"{size(summary.expert_nbytes)} an expert",
+        "kept as": _kept_as(summary),
         "KV cache": f"{size(kv)} a token",
     }
 
 
-def _dtype(summary: Summary) -> str:
-    return str(summary.dtype).removeprefix("torch.")
+def _kept_as(summary: Summary) -> str:
+    """The dtypes of the weights, and what part is quantized to how many bits."""
+    dtype, quantized = str(summary.dtype).removeprefix("torch."), summary.quantized
+    if quantized is None:
+        return dtype
+    share = quantized.num_params / summary.num_params
+    return f"{quantized.kind.value}, {quantized.bits_per_weight:.3g} bits a weight, for {share:.1%}; the rest {dtype}"
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from mixtralkit.errors import RequestError, UsageError
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 SHORTEST_TIMEOUT = 5.0  # seconds: ranks that do nothing speak every second or so
+QUANTIZATIONS = ("int8", "int4")
 DISPATCHES = ("auto", "local", "collective", "all_gather")
 
 
@@ -38,6 +39,13 @@ class ModelOptions:
         metavar="NAME",
         parse=one_of(*DEVICES),
         default="auto",
+    )
+    quantize: str | None = option(
+        f"{' or '.join(QUANTIZATIONS)}: quantize the weights while they are loaded, for the CPU; 'convert' does it for "
+        "good",
+        metavar="KIND",
+        parse=one_of(*QUANTIZATIONS),
+        default=None,
     )
     dispatch: str = option(
         f"how tokens travel to experts: {', '.join(DISPATCHES)}; auto goes by ranks and batch",
@@ -171,6 +179,16 @@ class MergeOptions(FolderOptions):
         metavar="DIR",
         parse=path,
         default=None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(FolderOptions):
+    """Options of convert."""
+
+    output: Path = option("the folder to write, a new one", metavar="DIR", parse=path)
+    quantize: str = option(
+        f"{' or '.join(QUANTIZATIONS)}: 8.25 or 4.5 bits a weight", metavar="KIND", parse=one_of(*QUANTIZATIONS)
     )
 
 

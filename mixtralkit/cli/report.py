@@ -4,6 +4,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from mixtralkit.checkpoint.checkpoint_summary import QuantizedShare
 from mixtralkit.cli.peak_memory import peak_device_memory, peak_memory
 from mixtralkit.cli.session import Session
 from mixtralkit.cli.sizes import counted, rate, seconds, size
@@ -38,6 +39,7 @@ def gather_report(session: Session) -> dict[str, Any]:
         "world_size": group.world_size,
         "nodes": group.topology.num_nodes,
         "dtype": str(session.model.tok_embeddings.weight.dtype).removeprefix("torch."),
+        "quantized": None if session.quantized is None else _quantized(session.quantized),
         "dispatch": {"name": session.dispatch, "reason": session.dispatch_reason},
         "load_seconds": max(rank["load_seconds"] for rank in ranks),
         "seconds_to_first_token": stats.seconds_to_first_token,
@@ -55,7 +57,7 @@ def report_text(report: dict[str, Any]) -> str:
     where = f"{counted(report['world_size'], 'rank')} on {counted(report['nodes'], 'node')}"
     first = report["seconds_to_first_token"]
     facts = {
-        "ranks": f"{where}, {report['ranks'][0]['device'].partition(':')[0]}, {report['dtype']}",
+        "ranks": f"{where}, {report['ranks'][0]['device'].partition(':')[0]}, {_kept_as(report)}",
         "dispatch": f"{report['dispatch']['name']} ({report['dispatch']['reason']})",
         "load": seconds(report["load_seconds"]),
         "first token": "none" if first is None else f"after {seconds(first)}",
@@ -66,6 +68,17 @@ def report_text(report: dict[str, Any]) -> str:
     lines = [f"{name:<12} {value}" for name, value in facts.items()]
     parts = [f"{RULE}Report{RULE}", *lines, "", *_rank_table(report["ranks"]), "", *_expert_bars(report)]
     return "\n".join(parts)
+
+
+def _quantized(share: QuantizedShare) -> dict[str, Any]:
+    return {"kind": share.kind.value, "bits_per_weight": share.bits_per_weight, "parameters": share.num_params}
+
+
+def _kept_as(report: dict[str, Any]) -> str:
+    quantized = report["quantized"]
+    if quantized is None:
+        return str(report["dtype"])
+    return f"{quantized['kind']} ({quantized['bits_per_weight']:.3g} bits a weight) and {report['dtype']}"
 
 
 def _phase(phase: Phase) -> dict[str, float]:

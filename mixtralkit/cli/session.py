@@ -2,11 +2,10 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from mixtralkit.checkpoint.checkpoint_summary import summarize
+from mixtralkit.checkpoint.checkpoint_summary import QuantizedShare, summarize
 from mixtralkit.checkpoint.formats import digest
 from mixtralkit.checkpoint.loader import load_model
 from mixtralkit.checkpoint.matching_tokenizer import open_tokenizer
@@ -21,13 +20,17 @@ from mixtralkit.moe.dispatch.base import Dispatch
 from mixtralkit.moe.dispatch.choose import choose_dispatch, make_dispatch
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.placement.plan import Placement, even_split
+from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.parallelize import parallelize
 from mixtralkit.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class Session:
-    """What was loaded, and how: `dispatch` and the reason for it, the rows that experts get, the seconds it took."""
+    """What was loaded, and how: `dispatch` and the reason for it, the rows that experts get, the seconds it took.
+
+    `quantized` is the part of the whole model that is quantized, None where nothing is.
+    """
 
     group: Group
     model: Transformer
@@ -35,6 +38,7 @@ class Session:
     engine: Engine
     placement: Placement
     load: ExpertLoad
+    quantized: QuantizedShare | None
     dispatch: str
     dispatch_reason: str
     load_seconds: float
@@ -47,37 +51,39 @@ def open_session(group: Group, options: ModelOptions, batch_size: int) -> Sessio
     """
     started = time.perf_counter()
     group.at("looking at the checkpoint")
-    summary = summarize(options.model_weights, group.world_size)
+    summary = summarize(options.model_weights, group.world_size, _quantize(options))
     checkpoint = summary.checkpoint
     placement = even_split(checkpoint.config.num_experts, group.world_size)
     name, reason = choose_dispatch(options.dispatch, group.world_size, batch_size)
     tokenizer = open_tokenizer(checkpoint, options.tokenizer)
-    dtype = None if options.dtype == "auto" else getattr(torch, options.dtype)
-    check_node_memory(group, summary, dtype)
+    check_node_memory(group, summary, _dtype(options))
     agree(group.control, {"checkpoint": digest(checkpoint), "tokenizer": tokenizer.digest})
     load = ExpertLoad(checkpoint.config.num_layers, checkpoint.config.num_experts, group.device)
     group.at("loading")
-    model = _load(
-        group, options.model_weights, dtype, placement, make_dispatch(name, group.collectives, placement), load
-    )
+    model = _load(group, options, placement, make_dispatch(name, group.collectives, placement), load)
     engine = Engine(model=model, tokenizer=tokenizer, control=group.control, batch_size=batch_size, on_step=group.at)
-    return Session(group, model, tokenizer, engine, placement, load, name, reason, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Session(group, model, tokenizer, engine, placement, load, summary.quantized, name, reason, seconds)
+
+
+def _dtype(options: ModelOptions) -> torch.dtype | None:
+    return None if options.dtype == "auto" else getattr(torch, options.dtype)
+
+
+def _quantize(options: ModelOptions) -> QuantKind | None:
+    return None if options.quantize is None else QuantKind(options.quantize)
 
 
 def _load(
-    group: Group,
-    folder: Path,
-    dtype: torch.dtype | None,
-    placement: Placement,
-    dispatch: Dispatch,
-    load: ExpertLoad,
+    group: Group, options: ModelOptions, placement: Placement, dispatch: Dispatch, load: ExpertLoad
 ) -> Transformer:
     progress = Progress("loading", show=group.rank == 0)
     try:
         return load_model(
-            folder,
-            dtype=dtype,
+            options.model_weights,
+            dtype=_dtype(options),
             device=group.device,
+            quantize=_quantize(options),
             spread=lambda model: parallelize(model, placement=placement, rank=group.rank, dispatch=dispatch, load=load),
             on_progress=lambda state: progress.update(state.nbytes, state.total_nbytes),
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from mixtralkit.cli.options import (
     ChatOptions,
+    ConvertOptions,
     DoctorOptions,
     GenerateOptions,
     InspectOptions,
@@ -43,6 +44,12 @@ def _merge(options: MergeOptions) -> int:
     return merge(options)
 
 
+def _convert(options: ConvertOptions) -> int:
+    from mixtralkit.cli.checkpoint_verbs import convert
+
+    return convert(options)
+
+
 def _verify(options: VerifyOptions) -> int:
     from mixtralkit.cli.checkpoint_verbs import verify
 
@@ -53,12 +60,6 @@ def _inspect(options: InspectOptions) -> int:
     from mixtralkit.cli.checkpoint_verbs import inspect
 
     return inspect(options)
-
-
-def _doctor(options: DoctorOptions) -> int:
-    from mixtralkit.cli.doctor import doctor
-
-    return doctor()
 
 
 VERBS = (
@@ -87,6 +88,15 @@ VERBS = (
         "up where it stopped. Merging is never needed here: split parts are read in place.",
         MergeOptions,
         _merge,
+    ),
+    Verb(
+        "convert",
+        "write a quantized checkpoint",
+        "Quantizes a checkpoint of any form and writes it into a new folder, one matrix at a time, with params.json "
+        "and the tokenizer. Loaded from there, weights stay in the mapped file. Embeddings, norms and gates keep their "
+        "dtype. docs/checkpoints.md describes the files.",
+        ConvertOptions,
+        _convert,
     ),
     Verb(
         "verify",

@@ -11,7 +11,7 @@ from transformers import MixtralForCausalLM
 from mixtralkit.checkpoint.formats import Form, detect
 from mixtralkit.checkpoint.loader import load_model
 from mixtralkit.checkpoint.verify import verify
-from mixtralkit.checkpoint.writer import split_file, write_checkpoint
+from mixtralkit.checkpoint.writer import NAMINGS, split_file, write_checkpoint
 from mixtralkit.errors import CheckpointError
 from tests.checkpoint.make_checkpoints import TINY, mistral_state, reference_model, stacked_state
 
@@ -23,7 +23,7 @@ def reference() -> MixtralForCausalLM:
     return reference_model(CONFIG)
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("form", NAMINGS)
 def test_written_and_loaded_again(tmp_path: Path, form: Form, reference: MixtralForCausalLM) -> None:
     state = mistral_state(reference, CONFIG)
     path = write_checkpoint(state, CONFIG, tmp_path, form)

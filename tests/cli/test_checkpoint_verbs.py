@@ -78,6 +78,29 @@ def test_inspect_shows_the_shape_and_what_each_rank_would_hold(
     assert [line.split()[:2] for line in out.splitlines()[-3:]] == [["0", "0-1"], ["1", "2-3"], ["2", "4"]]
 
 
+def test_a_quantized_checkpoint_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The demo model: 5,701,632 of 6,501,120 parameters are in matrices that are quantized."""
+    demo = Path(__file__).parents[2] / "demo" / "shakespeare"
+    made = str(tmp_path / "made")
+    assert main(["convert", "-m", str(demo), "--output", made, "--quantize", "int4"]) == 0
+    kept_as = "int4, 4.5 bits a weight, for 87.7%; the rest bfloat16"
+    assert capsys.readouterr().out == f"{made}: 4.81 MB, {kept_as}\n"
+    assert main(["inspect", made]) == 0
+    out = capsys.readouterr().out
+    assert f"kept as      {kept_as}" in out
+    assert "form         quantized .safetensors" in out
+    assert main(["verify", made]) == 0
+    assert main(["convert", made, "--output", made, "--quantize", "int4"]) == 1
+    assert "is quantized to int4 already" in capsys.readouterr().err
+
+
+def test_convert_needs_to_be_told_where_and_to_what(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(folder), "--quantize", "int8"]) == 2
+    assert "--output DIR is missing" in capsys.readouterr().err
+    assert main(["convert", str(folder), "--output", "x", "--quantize", "int16"]) == 2
+    assert "--quantize is 'int16'; choose one of int8, int4 (did you mean int" in capsys.readouterr().err
+
+
 def test_inspect_refuses_more_ranks_than_experts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(folder), "--world-size", "6"]) == 2
     assert "6 ranks cannot share 5 experts" in capsys.readouterr().err

@@ -151,6 +151,24 @@ def test_converted_weights_that_do_not_fit_are_refused_before_loading(
     assert f"take {half / 1000:.3g} kB in bfloat16, and {(half - 1) / 1000:.3g} kB are free" in err
 
 
+def test_weights_quantized_on_the_fly_that_do_not_fit_are_refused_before_loading(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo model is 4.81 MB in int4."""
+    monkeypatch.setattr("mixtralkit.cli.node_memory.free_memory", lambda device: 4_700_000)
+    demo = Path(__file__).parents[2] / "demo" / "shakespeare"
+    assert main(["generate", "-m", str(demo), "--quantize", "int4", "a"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, "loading" in err) == ("", False)
+    assert "take 4.81 MB in int4, and 4.7 MB are free; 'mixtralkit convert --quantize int4' writes files" in err
+
+
+def test_the_report_says_what_is_quantized(capsys: pytest.CaptureFixture[str]) -> None:
+    demo = Path(__file__).parents[2] / "demo" / "shakespeare"
+    assert main(["generate", "-m", str(demo), "--quantize", "int8", "--max-tokens", "1", "a"]) == 0
+    assert "cpu, int8 (8.25 bits a weight) and bfloat16" in capsys.readouterr().out
+
+
 def test_the_tokenizer_may_be_elsewhere(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(random_model(CONFIG, seed=3).state_dict(), tmp_path / "consolidated.00.pth")
     shutil.copy(checkpoint / "params.json", tmp_path)

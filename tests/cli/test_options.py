@@ -5,17 +5,19 @@ from pathlib import Path
 import pytest
 
 from mixtralkit.cli.main import main
-from mixtralkit.cli.options import DEVICES, DISPATCHES, ChatOptions, GenerateOptions
+from mixtralkit.cli.options import DEVICES, DISPATCHES, QUANTIZATIONS, ChatOptions, GenerateOptions
 from mixtralkit.cli.ranks import beliefs
 from mixtralkit.dist import device_choice
 from mixtralkit.errors import UsageError
 from mixtralkit.moe.dispatch.choose import DISPATCH_NAMES
+from mixtralkit.ops.quantized_weight import QuantKind
 
 
 def test_the_names_are_those_of_the_rooms_below() -> None:
     """They are written twice, as those rooms need torch, which --help shall not wait for."""
     assert DISPATCHES == DISPATCH_NAMES
     assert DEVICES == device_choice.DEVICES
+    assert tuple(kind.value for kind in QuantKind) == QUANTIZATIONS
 
 
 @pytest.mark.parametrize(

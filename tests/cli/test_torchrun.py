@@ -67,6 +67,20 @@ def test_the_demo_model_writes_the_same_with_other_ranks_and_threads() -> None:
     assert responses(alone.stdout) == responses(spread.stdout)
 
 
+def test_quantized_text_is_the_same_from_a_file_and_on_the_fly_with_more_ranks(tmp_path: Path) -> None:
+    """Written once and mapped by one process, against quantized by each of 3 ranks for itself."""
+    demo, made = ROOT / "demo" / "shakespeare", tmp_path / "made"
+    converted = run([*PROGRAM, "convert", "-m", str(demo), "--output", str(made), "--quantize", "int4"])
+    assert converted.returncode == 0, converted.stderr
+    words = [*SAMPLED, "ROMEO:\n", "To be"]
+    alone = run([*PROGRAM, "generate", *model(made, max_tokens=30), *words], OMP_NUM_THREADS="2")
+    spread = run([*PROGRAM, "generate", *model(demo, max_tokens=30), "--quantize", "int4", *words, "--nproc", "3"])
+    assert (alone.returncode, spread.returncode) == (0, 0), alone.stderr + spread.stderr
+    assert responses(alone.stdout) == responses(spread.stdout)
+    quantized = json.loads(spread.stdout)["report"]["quantized"]
+    assert quantized == {"kind": "int4", "bits_per_weight": 4.5, "parameters": 5_701_632}
+
+
 def test_our_own_launcher_reads_prompts_from_a_pipe(checkpoint: Path, alone: list[str]) -> None:
     command = [*PROGRAM, "generate", "--nproc", "2", *model(checkpoint), *SAMPLED, "--prompt-file", "-"]
     done = run(command, stdin="\n".join(PROMPTS))

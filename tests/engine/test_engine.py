@@ -10,14 +10,16 @@ from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.engine import Engine
 from mixtralkit.engine.request import Completion, Request, SamplingParams
 from mixtralkit.errors import RequestError, UsageError
+from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.tokenizer import Tokenizer
-from tests.random_model import TINY, random_model, spread
+from tests.random_model import TINY, quantize_random, random_model, spread
 from tests.ranks import run_ranks
 from tests.reference import mixtral
 from tests.reference.cases import shape_of
 from tests.small_tokenizer import PIECES, small_tokenizer
 
 CONFIG = replace(TINY, vocab_size=PIECES, context=40)
+EVEN = replace(CONFIG, dim=64, hidden_dim=128, head_dim=16)  # every matrix can be quantized
 ALONE = Collectives(None, torch.device("cpu"))
 
 
@@ -95,6 +97,24 @@ def test_the_same_text_at_any_world_size(folder: Path, size: int, dispatch: str)
     assert {completion.rank for completion in ranks[0]} == set(range(size))
     for other in ranks[1:]:
         assert [c.tokens for c in other] == [c.tokens for c in expected]
+
+
+def _quantized_answers(
+    collectives: Collectives, folder: Path, kind: QuantKind, dispatch: str, batch_size: int
+) -> list[Completion]:
+    model = random_model(EVEN, seed=3)
+    quantize_random(model, kind)
+    spread(model, dispatch, collectives)
+    tokenizer = Tokenizer(folder / "tokenizer.model")
+    return Engine(model=model, tokenizer=tokenizer, control=collectives, batch_size=batch_size).generate(_requests())
+
+
+@pytest.mark.parametrize("kind", QuantKind)
+def test_quantized_weights_give_the_same_text_in_any_batch_at_any_world_size(folder: Path, kind: QuantKind) -> None:
+    expected = _quantized_answers(ALONE, folder, kind, "local", 8)
+    assert _quantized_answers(ALONE, folder, kind, "local", 1) == expected
+    ranks = run_ranks(2, _quantized_answers, folder, kind, "collective", 2)
+    assert _without_place(ranks[0]) == expected
 
 
 def test_text_comes_as_it_is_made(folder: Path) -> None:

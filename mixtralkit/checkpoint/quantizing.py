@@ -1,0 +1,82 @@
+"""A checkpoint quantized while it is read: for loading with --quantize, and for writing a quantized one."""
+
+from typing import TypeAlias
+
+import torch
+
+from mixtralkit.checkpoint.formats import Checkpoint
+from mixtralkit.checkpoint.quantization import part_dtype, quantized_shapes, split_name
+from mixtralkit.checkpoint.weights import Weights
+from mixtralkit.errors import CheckpointError, UsageError
+from mixtralkit.ops.quantize import quantize
+from mixtralkit.ops.quantized_weight import QuantizedWeight, QuantKind
+
+
+class QuantizingWeights:
+    """What `Weights` would be if the checkpoint were quantized; a matrix is quantized when one of its parts is read.
+
+    The last one is kept, so that its other parts, which are asked for next, need not be made again.
+    """
+
+    def __init__(self, weights: Weights, kind: QuantKind) -> None:
+        self.checkpoint = weights.checkpoint
+        self.naming = weights.naming
+        self.dtype = weights.dtype
+        self.quantization = kind
+        self.shapes = quantized_shapes(weights.shapes, kind)
+        self._weights = weights
+        self._last: tuple[str, QuantizedWeight] | None = None
+
+    def numel(self, name: str) -> int:
+        """How many elements tensor `name` has."""
+        return torch.Size(self.shapes[name]).numel()
+
+    def stored_nbytes(self, name: str) -> int:
+        """How many bytes tensor `name` takes in a quantized checkpoint."""
+        dtype = part_dtype(name)
+        return self._weights.stored_nbytes(name) if dtype is None else self.numel(name) * dtype.itemsize
+
+    def stays_mapped(self, name: str, dtype: torch.dtype, device: torch.device) -> bool:
+        """Whether tensor `name` needs no memory of its own: no part of a quantized matrix does."""
+        return part_dtype(name) is None and self._weights.stays_mapped(name, dtype, device)
+
+    def read(self, name: str, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """Tensor `name`; `dtype` is for what is not quantized.
+
+        Raises `CheckpointError` for weights that are not finite, or too large for float16's scales.
+        """
+        if part_dtype(name) is None:
+            return self._weights.read(name, dtype, device)
+        weight_name, part = split_name(name)
+        if self._last is None or self._last[0] != weight_name:
+            self._last = None  # so that two of them are never in memory
+            self._last = weight_name, self._quantize(weight_name)
+        return self._last[1].parts[part].to(device)
+
+    def _quantize(self, name: str) -> QuantizedWeight:
+        matrix = self._weights.read(name, self._weights.stored_dtype(name), torch.device("cpu"))
+        made = quantize(matrix, self.quantization)
+        if not all(bool(part.isfinite().all()) for part in made.parts.values()):
+            raise CheckpointError(
+                f"{name} holds NaN, infinity or a value too large to be quantized: the checkpoint is damaged; "
+                "'mixtralkit verify' finds all such tensors"
+            )
+        return made
+
+
+WeightSource: TypeAlias = Weights | QuantizingWeights
+
+
+def open_weights(checkpoint: Checkpoint, quantize: QuantKind | None = None) -> WeightSource:
+    """The checkpoint's weights, quantized while they are read where `quantize` asks for what they are not yet.
+
+    Raises `CheckpointError` as `Weights` does, and `UsageError` when they are quantized in another way already.
+    """
+    kind = checkpoint.quantization
+    if quantize is not None and kind not in (None, quantize):
+        raise UsageError(
+            f"{checkpoint.folder} is quantized to {kind.value} already, so it cannot be quantized to {quantize.value}; "
+            "give the folder of the original weights"
+        )
+    weights = Weights(checkpoint)
+    return weights if quantize is None or kind is quantize else QuantizingWeights(weights, quantize)
