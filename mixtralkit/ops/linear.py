@@ -22,11 +22,12 @@ def linear(x_RD: torch.Tensor, weight_FD: Matrix) -> torch.Tensor:
 def side_by_side(x_RD: torch.Tensor, weights: Matrices) -> torch.Tensor:
     """The products with several matrices of as many inputs, one after the other in each row: `[R, sum of outputs]`."""
     ops = native(x_RD, weights)
-    if ops is None or weights.native_parts is None:
-        parts = [_linear(x_RD, weight) for weight in weights.matrices]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-    found: torch.Tensor = ops.linear(x_RD.contiguous(), *weights.native_parts, weights.outputs)
-    return found
+    if ops is not None and weights.native_parts is not None:
+        found: torch.Tensor = ops.linear(x_RD.contiguous(), *weights.native_parts, weights.outputs)
+        return found
+    if len(weights.matrices) == 1:
+        return _linear(x_RD, weights.matrices[0])
+    return torch.cat([linear(x_RD, weight) for weight in weights.matrices], dim=1)
 
 
 def _linear(x_RD: torch.Tensor, weight_FD: Matrix) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """Sorting rows by expert, against Python's stable sort."""
 
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixtralkit.ops.expert_sort import expert_sort
@@ -15,6 +16,8 @@ def problems(draw: st.DrawFn) -> tuple[list[list[int]], list[int]]:
     return draw(st.lists(choice, max_size=12)), draw(st.permutations(range(experts)))
 
 
+@pytest.mark.usefixtures("way")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the way is the same for all problems
 @given(problems())
 def test_rows_are_grouped_by_expert_in_the_order_given(problem: tuple[list[list[int]], list[int]]) -> None:
     choices, order = problem

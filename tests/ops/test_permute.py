@@ -29,6 +29,7 @@ def test_the_order_matters_and_is_kept() -> None:
     assert weighted_sum(rows[:, [0, 2, 1]], torch.ones(1, 3)).item() == 1.0
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("tokens", [0, 1, 6])
 def test_rows_find_back_to_their_tokens_from_any_order(tokens: int) -> None:
     x = torch.randn(tokens, 5)

@@ -1,0 +1,186 @@
+"""The extension's operators: registered as torch wants it, and every variant of the kernels against float64.
+
+What rests on them is tested with the ops themselves; here is what only the choice of a variant can break.
+"""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mixtralkit.ops import library
+from mixtralkit.ops.quantize import quantize
+from mixtralkit.ops.quantized_product import quantized_linear_reference
+from mixtralkit.ops.quantized_weight import QuantKind
+
+pytestmark = pytest.mark.skipif(library.why_not() is not None, reason=f"no native kernels: {library.why_not()}")
+
+VARIANTS = ("portable", "avx2", "avx512")
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+FUSED = ("avx2", "avx512")  # variants that have fused multiply-add on every processor
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each variant that this processor has, and the best one again afterwards."""
+    with_all = library.variant()
+    if VARIANTS.index(request.param) > VARIANTS.index(with_all):
+        pytest.skip(f"this processor has no {request.param}")
+    library.use_variant(request.param)
+    yield request.param
+    library.use_variant(with_all)
+
+
+def tolerance(dtype: torch.dtype, variant: str) -> float:
+    """Relative to the largest result: float32 sums, or inputs rounded to bfloat16 (2 ** -9 each, partly cancelling)."""
+    return 4e-3 if dtype == torch.bfloat16 and variant == "avx512" else 2e-6
+
+
+def assert_near(found: torch.Tensor, exact: torch.Tensor, relative: float) -> None:
+    assert (found.double() - exact).abs().max() <= relative * exact.abs().max()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    ("rows", "inputs", "outputs"), [(1, 1024, 100), (2, 36, 50), (3, 64, 17), (7, 100, 64), (33, 256, 130)]
+)
+def test_linear(rows: int, inputs: int, outputs: int, dtype: torch.dtype, variant: str) -> None:
+    """Also for odd sizes, where vectors are not full, and with a second matrix beside the first."""
+    x = torch.randn(rows, inputs)
+    weights = [torch.randn(size, inputs).to(dtype) for size in (outputs, 5)]
+    found = library.ops().linear(x, weights, [], [], [outputs, 5])
+    assert_near(found, x.double() @ torch.cat(weights).double().T, tolerance(dtype, variant))
+
+
+@pytest.mark.parametrize("kind", QuantKind)
+@pytest.mark.parametrize(
+    ("rows", "inputs", "outputs"), [(1, 64, 16), (2, 128, 50), (5, 256, 17), (19, 192, 130), (1, 1024, 7)]
+)
+def test_quantized_linear(rows: int, inputs: int, outputs: int, kind: QuantKind, variant: str) -> None:
+    """Whole numbers are exact, so with fused multiply-add the reference's bits are met; without, float32's error."""
+    x, weight = torch.randn(rows, inputs), quantize(torch.randn(outputs, inputs), kind)
+    mins = [] if weight.mins is None else [weight.mins]
+    found = library.ops().linear(x, [weight.codes], [weight.scales], mins, [outputs])
+    expected = quantized_linear_reference(x, weight)
+    if variant in FUSED:
+        assert torch.equal(found, expected)
+    else:
+        assert_near(found, expected.double(), 1e-6)
+
+
+@pytest.mark.parametrize("kind", QuantKind)
+def test_quantized_linear_shows_what_is_not_finite(kind: QuantKind, variant: str) -> None:
+    """NaN and infinity cannot be integers; they must not come out as ordinary numbers."""
+    weight = quantize(torch.randn(20, 128), kind)
+    mins = [] if weight.mins is None else [weight.mins]
+    for bad in (math.nan, math.inf, -math.inf):
+        x = torch.randn(2, 128)
+        x[1, 70] = bad
+        found = library.ops().linear(x, [weight.codes], [weight.scales], mins, [20])
+        assert found[0].isfinite().all()
+        assert found[1].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_expert_mlp(dtype: torch.dtype, variant: str) -> None:
+    """More rows than go through at a time, an expert without rows, one with a single row."""
+    counts, width, hidden = [3, 0, 1, 1200], 64, 150
+    x = torch.randn(sum(counts), width)
+    shapes = [(hidden, width), (width, hidden), (hidden, width)] * len(counts)
+    weights = [(torch.randn(shape) * 0.1).to(dtype) for shape in shapes]
+    found = library.ops().expert_mlp(x, counts, weights, [], [], hidden)
+    exact = []
+    for expert, rows in enumerate(x.double().split(counts)):
+        w1, w2, w3 = (weight.double() for weight in weights[3 * expert : 3 * expert + 3])
+        exact.append((F.silu(rows @ w1.T) * (rows @ w3.T)) @ w2.T)
+    assert_near(found, torch.cat(exact), 2 * tolerance(dtype, variant))
+
+
+def test_silu_far_out(variant: str) -> None:
+    """Where e ** -x underflows, overflows, and is not a number: through an expert of unit matrices."""
+    values = torch.tensor(
+        [-1e30, -200.0, -100.0, -88.0, -1.0, -1e-30, 0.0, 1e-30, 1.0, 88.0, 200.0, 1e30, math.inf, math.nan]
+    )
+    one = torch.ones(1, 1)
+    found = torch.cat(
+        [
+            library.ops().expert_mlp(torch.tensor([[1.0]]), [1], [value.view(1, 1), one, one], [], [], 1)
+            for value in values
+        ]
+    )
+    torch.testing.assert_close(found.flatten(), F.silu(values.double()).float(), rtol=1e-6, atol=1e-38, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("window", [None, 7, 64, 65])
+def test_attention(window: int | None, dtype: torch.dtype, variant: str) -> None:
+    """Two requests over several chunks of positions, against softmax in float64; the cache starts as NaN."""
+    heads, kv_heads, width, tokens = 6, 2, 24, 150
+    lengths = (tokens - 13, 13)
+    cache = [torch.full((2, kv_heads, tokens, width), math.nan, dtype=dtype) for _ in range(2)]
+    qkv, angles = torch.randn(tokens, (heads + 2 * kv_heads) * width), torch.randn(tokens, width // 2)
+    segments = torch.tensor([[1, 0, lengths[0]], [0, 0, lengths[1]]])
+    found = library.ops().attention(qkv, *cache, segments, angles.cos(), angles.sin(), heads, window or 2**62)
+    turns = torch.polar(torch.ones_like(angles).double(), angles.double())[:, None]
+    q, k, v = qkv.double().view(tokens, -1, width).split([heads, kv_heads, kv_heads], dim=1)
+    q, k = (torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turns).flatten(-2) for x in (q, k))
+    k, v = (x.to(dtype).double().repeat_interleave(heads // kv_heads, dim=1) for x in (k, v))
+    exact = []
+    for q_part, k_part, v_part in zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True):
+        at = torch.arange(len(q_part))
+        seen = (at <= at[:, None]) & (at > at[:, None] - (window or tokens))
+        scores = torch.einsum("thd,shd->hts", q_part, k_part) / math.sqrt(width)
+        weights = scores.masked_fill(~seen, -math.inf).softmax(-1)
+        exact.append(torch.einsum("hts,shd->thd", weights, v_part).flatten(1))
+    # A key may fall on the other side of a rounding to the cache's dtype than its float64 twin.
+    assert_near(found, torch.cat(exact), 2e-6 + torch.finfo(dtype).eps / 8)
+
+
+def test_operators_are_registered_as_torch_wants() -> None:
+    """Schemas tell what is written to, meta kernels give the right shapes, nothing aliases in secret."""
+    ops, x = library.ops(), torch.randn(3, 64)
+    quantized = quantize(torch.randn(20, 64), QuantKind.INT4)
+    expert = [torch.randn(10, 64), torch.randn(64, 10), torch.randn(10, 64)]
+    cache = [torch.zeros(1, 1, 8, 16) for _ in range(2)]
+    angles = torch.randn(3, 8)
+    calls = {
+        "linear": (x, [torch.randn(5, 64), torch.randn(6, 64)], [], [], [5, 6]),
+        "linear ": (x, [quantized.codes], [quantized.scales], [quantized.mins], [20]),
+        "expert_mlp": (x, [2, 1], expert * 2, [], [], 10),
+        "rms_norm": (x, torch.randn(64), 1e-5),
+        "attention": (x, *cache, torch.tensor([[0, 2, 3]]), angles.cos(), angles.sin(), 2, 100),
+        "topk_gate": (x, 2),
+        "expert_sort": (torch.tensor([[2, 0], [1, 2]]), torch.tensor([1, 0, 2])),
+        "sum_rows": (torch.randn(6, 5), torch.randperm(6), torch.rand(3, 2)),
+    }
+    for name, arguments in calls.items():
+        torch.library.opcheck(getattr(ops, name.strip()).default, arguments)
+
+
+def test_wrong_arguments_are_refused() -> None:
+    """What would read or write where it must not."""
+    ops, x, weight = library.ops(), torch.randn(3, 64), torch.randn(5, 64)
+    quantized = quantize(torch.randn(20, 64), QuantKind.INT8)
+    cache = [torch.zeros(1, 1, 8, 16) for _ in range(2)]
+    angles = torch.zeros(3, 8)
+    for call in (
+        lambda: ops.linear(x, [weight], [], [], [6]),
+        lambda: ops.linear(x[:, :32].contiguous(), [weight], [], [], [5]),
+        lambda: ops.linear(x.double(), [weight], [], [], [5]),
+        lambda: ops.linear(x[:, ::2], [weight[:, ::2]], [], [], [5]),
+        lambda: ops.linear(x, [weight.double()], [], [], [5]),
+        lambda: ops.linear(x, [weight, weight.half()], [], [], [5, 5]),
+        lambda: ops.linear(x, [quantized.codes], [quantized.scales], [], [40]),
+        lambda: ops.linear(x, [quantized.codes], [quantized.scales[:, :8].contiguous()], [], [20]),
+        lambda: ops.expert_mlp(x, [2], [weight, weight.T.contiguous(), weight], [], [], 5),
+        lambda: ops.expert_mlp(x, [3], [weight, weight], [], [], 5),
+        lambda: ops.attention(x, *cache, torch.tensor([[0, 6, 3]]), angles, angles, 2, 100),
+        lambda: ops.attention(x, *cache, torch.tensor([[1, 0, 3]]), angles, angles, 2, 100),
+        lambda: ops.attention(x, *cache, torch.tensor([[0, 0, 2]]), angles, angles, 2, 100),
+        lambda: ops.expert_sort(torch.tensor([[3]]), torch.tensor([0, 1, 2])),
+        lambda: ops.sum_rows(torch.randn(5, 4), torch.arange(5), torch.rand(3, 2)),
+    ):
+        with pytest.raises(RuntimeError):
+            call()
