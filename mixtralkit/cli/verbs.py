@@ -62,6 +62,12 @@ def _inspect(options: InspectOptions) -> int:
     return inspect(options)
 
 
+def _doctor(options: DoctorOptions) -> int:
+    from mixtralkit.cli.doctor import doctor
+
+    return doctor()
+
+
 VERBS = (
     Verb(
         "generate",
