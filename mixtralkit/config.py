@@ -133,6 +133,14 @@ def read_config(folder: Path) -> ModelConfig:
     raise ConfigError(f"{folder} has neither params.json nor config.json; one of them must say the model's shape")
 
 
+def read_config_file(path: Path) -> ModelConfig:
+    """Read the model's shape from the file at `path`, a params.json or config.json under whatever name.
+
+    Raises `ConfigError` naming the file when it does not describe a Mixtral.
+    """
+    return _parse_file(path, from_params_json)
+
+
 def to_params_json(config: ModelConfig) -> dict[str, Any]:
     """The params.json that describes `config`; `from_params_json` reads it back unchanged."""
     return {

@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from typing import TypeAlias
 
 from mixtralkit.cli.arguments import words_of
+from mixtralkit.cli.bench_options import BenchOptions
 from mixtralkit.cli.options import ChatOptions, GenerateOptions, RankOptions
 from mixtralkit.cli.terminal import complain
 from mixtralkit.dist.launch import Group, LaunchOptions
@@ -13,6 +15,7 @@ from mixtralkit.dist.run_rank import run_rank
 from mixtralkit.env import launch_env
 from mixtralkit.errors import MixtralKitError, UsageError
 
+RankedOptions: TypeAlias = GenerateOptions | ChatOptions | BenchOptions
 RANKS = tuple(item.name for item in fields(RankOptions))
 # What may differ between ranks: where a node keeps its files, how it was launched, and what only rank 0 looks at.
 OWN = {*RANKS, "model_weights", "tokenizer", "prompt", "prompt_file", "system"}
@@ -24,7 +27,7 @@ class OutputClosed(MixtralKitError):
     exit_status = 141
 
 
-def run_on_ranks(verb: str, options: GenerateOptions | ChatOptions, work: Callable[[Group], None]) -> int:
+def run_on_ranks(verb: str, options: RankedOptions, work: Callable[[Group], None]) -> int:
     """Run `work` on every rank, where `options` of `verb` say; returns the exit status of this process."""
     if options.nproc is not None:
         return _launch(verb, options, options.nproc)
@@ -47,13 +50,13 @@ def run_on_ranks(verb: str, options: GenerateOptions | ChatOptions, work: Callab
     return run_rank(main, launch, complain)
 
 
-def beliefs(options: GenerateOptions | ChatOptions) -> dict[str, str]:
+def beliefs(options: RankedOptions) -> dict[str, str]:
     """The options that all ranks must have in common, by flag."""
     shared = [item.name for item in fields(options) if item.name not in OWN]
     return {"--" + name.replace("_", "-"): str(getattr(options, name)) for name in shared}
 
 
-def _launch(verb: str, options: GenerateOptions | ChatOptions, nproc: int) -> int:
+def _launch(verb: str, options: RankedOptions, nproc: int) -> int:
     if launch_env().world_size > 1 or launch_env().under_torchrun:
         raise UsageError("--nproc starts ranks, but torchrun has done that already; use one of the two")
     nodes = NodeOptions(

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from mixtralkit.cli.near_miss import near_miss
+
+T = TypeVar("T")
 
 
 def text(typed: str) -> str:
@@ -63,3 +66,22 @@ def switch(typed: str) -> bool:
     if typed.lower() not in meanings:
         raise ValueError("it is on without a value; =true and =false are allowed too")
     return meanings[typed.lower()]
+
+
+class Listed(tuple[T, ...]):
+    """Several values that are typed, and shown, with commas between them."""
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self))
+
+
+def listed(parse: Callable[[str], T]) -> Callable[[str], Listed[T]]:
+    """A parser of one or more values with commas between them, each as `parse` has it and each once."""
+
+    def parse_all(typed: str) -> Listed[T]:
+        values = Listed(map(parse, typed.split(",")))
+        if len(set(values)) < len(values):
+            raise ValueError("each value may be given once")
+        return values
+
+    return parse_all

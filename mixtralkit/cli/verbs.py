@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mixtralkit.cli.bench_options import BenchOptions
 from mixtralkit.cli.options import (
     ChatOptions,
     ConvertOptions,
@@ -60,6 +61,12 @@ def _inspect(options: InspectOptions) -> int:
     from mixtralkit.cli.checkpoint_verbs import inspect
 
     return inspect(options)
+
+
+def _bench(options: BenchOptions) -> int:
+    from mixtralkit.cli.bench import bench
+
+    return bench(options)
 
 
 def _doctor(options: DoctorOptions) -> int:
@@ -119,6 +126,15 @@ VERBS = (
         "Says what a folder holds, the model's shape and sizes, and what each rank would hold of it.",
         InspectOptions,
         _inspect,
+    ),
+    Verb(
+        "bench",
+        "say how fast a model runs here, and how near to the limit",
+        "Times prefill and decode, and how fast this machine reads memory and multiplies matrices: the limit that each "
+        "figure is compared with; docs/benchmarks.md has the formula. Several world sizes, dtypes or quantizations are "
+        "measured one after the other, each in processes of its own.",
+        BenchOptions,
+        _bench,
     ),
     Verb(
         "doctor",

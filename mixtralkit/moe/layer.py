@@ -25,6 +25,10 @@ class MoELayer(nn.Module):
         self._dispatch = dispatch
         self._load = load
 
+    def use(self, dispatch: Dispatch) -> None:
+        """Send tokens with `dispatch` from the next call on; all ranks must change together."""
+        self._dispatch = dispatch
+
     def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
         """`[T, D] -> [T, D]` for this rank's T tokens."""
         routing = cast(Routing, self.gate(x_TD))

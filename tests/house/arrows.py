@@ -8,7 +8,7 @@ from tests.house.names import imports
 # From the top floor down. Rooms in one group may import each other; groups of one floor may not.
 FLOORS = (
     (("cli", "tools", "__main__"),),
-    (("serve", "api"),),
+    (("serve", "api"), ("bench",)),
     (("engine",), ("train",), ("fmoe",)),
     (("checkpoint",),),
     (("parallelize",),),

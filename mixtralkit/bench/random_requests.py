@@ -1,0 +1,27 @@
+"""Requests of random tokens that run through the model just as the engine's do, without its scheduler and sampling."""
+
+import random
+
+from mixtralkit.bench.subject import Subject
+from mixtralkit.model.batch import make_batch
+
+
+class RandomRequests:
+    """The share that a rank has of `total` requests of up to `context` tokens, with a KV cache of their own."""
+
+    def __init__(self, subject: Subject, *, total: int, context: int) -> None:
+        self.number = subject.share(total)
+        self._model = subject.model
+        self._device = subject.group.device
+        self._cache = subject.model.new_cache(max(1, self.number), context)
+        self._random = random.Random(subject.group.rank)
+
+    def draw(self, length: int) -> list[list[int]]:
+        """`length` random tokens for each of the requests."""
+        vocabulary = range(self._model.config.vocab_size)
+        return [self._random.choices(vocabulary, k=length) for _ in range(self.number)]
+
+    def run(self, tokens: list[list[int]], start: int) -> None:
+        """Take in `tokens`, the first of each request at position `start`, up to the logits on the host."""
+        batch = make_batch(tokens, [start] * self.number, range(self.number), self._device)
+        self._model.next_token_logits(batch, self._cache).cpu()

@@ -1,0 +1,83 @@
+"""The model that is measured, on every rank."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mixtralkit.bench.limits import WeightBytes
+from mixtralkit.config import ModelConfig
+from mixtralkit.dist.launch import Group
+from mixtralkit.model.transformer import Transformer
+from mixtralkit.moe.dispatch.base import Dispatch
+from mixtralkit.moe.dispatch.choose import choose_dispatch, make_dispatch, why_not_peer
+from mixtralkit.moe.layer import MoELayer
+from mixtralkit.moe.load import ExpertLoad
+from mixtralkit.moe.placement.plan import Placement, even_split
+from mixtralkit.parallelize import parallelize
+
+Spread = Callable[[Transformer], None]
+EXPERTS = ".feed_forward.experts."
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A rank's part of the model, and where the rows of its tokens are counted."""
+
+    group: Group
+    model: Transformer
+    placement: Placement
+    load: ExpertLoad
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return self.model.config
+
+    def share(self, requests: int) -> int:
+        """How many of `requests` this rank works on; the first ranks take one more where it does not divide."""
+        each, more = divmod(requests, self.group.world_size)
+        return each + (self.group.rank < more)
+
+    def make_dispatch(self, name: str, requests: int) -> Dispatch:
+        """The dispatch that `name` means for so many requests of all ranks; auto goes by the most that a rank has."""
+        world_size = self.group.world_size
+        problem = why_not_peer(self.group.device, self.group.topology.num_nodes)
+        chosen, _ = choose_dispatch(name, world_size, -(-requests // world_size), problem)
+        return make_dispatch(chosen, self.group.collectives, self.placement)
+
+    def use(self, dispatch: Dispatch) -> None:
+        """Let all layers send their tokens with `dispatch` from now on."""
+        for module in self.model.modules():
+            if isinstance(module, MoELayer):
+                module.use(dispatch)
+
+
+def open_subject(group: Group, config: ModelConfig, load_model: Callable[[Spread], Transformer]) -> Subject:
+    """Load this rank's part of a model of that shape: `load_model` gets what takes away the parts of other ranks.
+
+    Raises `UsageError` when there are more ranks than experts.
+    """
+    placement = even_split(config.num_experts, group.world_size)
+    load = ExpertLoad(config.num_layers, config.num_experts, group.device)
+    name, _ = choose_dispatch("auto", group.world_size, 1, why_not_peer(group.device, group.topology.num_nodes))
+    dispatch = make_dispatch(name, group.collectives, placement)
+    model = load_model(
+        lambda model: parallelize(model, placement=placement, rank=group.rank, dispatch=dispatch, load=load)
+    )
+    return Subject(group, model, placement, load)
+
+
+def weight_bytes(subject: Subject) -> WeightBytes:
+    """What this rank's weights take, as they are held."""
+    config = subject.config
+    sizes = {name: tensor.nbytes for name, tensor in subject.model.state_dict().items()}
+    experts = sum(size for name, size in sizes.items() if EXPERTS in name)
+    head = sum(size for name, size in sizes.items() if name.startswith("output."))
+    outside = sum(size for name, size in sizes.items() if name.startswith("tok_embeddings."))
+    local = len(subject.placement.experts_of(subject.group.rank))
+    itemsize = subject.model.tok_embeddings.weight.dtype.itemsize
+    return WeightBytes(
+        shared=sum(sizes.values()) - experts - head - outside,
+        expert=experts / (config.num_layers * local),
+        head=head,
+        kv_token=2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize,
+    )

@@ -1,0 +1,126 @@
+"""What `mixtralkit bench` can be told. Like options.py, without torch."""
+# ruff: noqa: RUF009 - option() is dataclasses.field() with a name of ours
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixtralkit.cli.option import option
+from mixtralkit.cli.options import DEVICES, DISPATCHES, DTYPES, QUANTIZATIONS, SHORTEST_TIMEOUT, RankOptions
+from mixtralkit.cli.values import Listed, listed, number, one_of, path, switch, whole
+from mixtralkit.errors import UsageError
+
+PLOTS = (".png", ".svg", ".pdf")
+OUTPUTS = (".json", ".csv", ".txt")
+UNQUANTIZED = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectOptions:
+    """model."""
+
+    model_weights: Path | None = option(
+        "the folder of a checkpoint", metavar="DIR", short="-m", parse=path, default=None
+    )
+    random_weights: bool = option(
+        "measure random weights, made in memory", metavar="", parse=switch, switch=True, default=False
+    )
+    config: str | None = option(
+        "the shape of random weights: 791m (the default), 8x7b, 8x22b, or a params.json or config.json",
+        metavar="NAME",
+        default=None,
+    )
+    dtype: Listed[str] = option(
+        f"one or several of {', '.join(DTYPES)}; auto keeps the checkpoint's, and is bfloat16 for random weights",
+        metavar="NAMES",
+        parse=listed(one_of(*DTYPES)),
+        default=Listed(("auto",)),
+    )
+    quantize: Listed[str] = option(
+        f"one or several of {UNQUANTIZED}, {', '.join(QUANTIZATIONS)}",
+        metavar="KINDS",
+        parse=listed(one_of(UNQUANTIZED, *QUANTIZATIONS)),
+        default=Listed((UNQUANTIZED,)),
+    )
+    device: str = option(
+        f"{', '.join(DEVICES)}; auto takes a GPU a rank where there is one",
+        metavar="NAME",
+        parse=one_of(*DEVICES),
+        default="auto",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(SubjectOptions, RankOptions):
+    """measurements."""
+
+    batch_sizes: Listed[int] = option(
+        "decode steps of so many requests, of all ranks together, each with a prompt of 32 tokens",
+        metavar="N,N",
+        parse=listed(whole(1)),
+        default=Listed((1, 8)),
+    )
+    prefill: Listed[int] = option(
+        "prefill of one prompt of so many tokens", metavar="N,N", parse=listed(whole(1)), default=Listed((512,))
+    )
+    dispatch: Listed[str] = option(
+        f"one or several of {', '.join(DISPATCHES)}",
+        metavar="NAMES",
+        parse=listed(one_of(*DISPATCHES)),
+        default=Listed(("auto",)),
+    )
+    world_sizes: Listed[int] | None = option(
+        "measure with 1, 2, ... ranks on this node, one after the other",
+        metavar="N,N",
+        parse=listed(whole(1)),
+        default=None,
+    )
+    repeats: int = option("of every measurement", metavar="N", parse=whole(1), default=5)
+    layers: bool = option("also the time by kind of layer", metavar="", parse=switch, switch=True, default=False)
+    round_trips: bool = option(
+        "also the time of dispatch and combine alone", metavar="", parse=switch, switch=True, default=False
+    )
+    report: str = option(
+        "text, json or csv: what the standard output is",
+        metavar="KIND",
+        parse=one_of("text", "json", "csv"),
+        default="text",
+    )
+    output: tuple[Path, ...] = option(
+        f"also write the results to a file whose name ends in {', '.join(OUTPUTS)}; repeatable",
+        metavar="FILE",
+        parse=path,
+        repeatable=True,
+        default=(),
+    )
+    plot: Path | None = option(
+        f"draw the results into a file whose name ends in {', '.join(PLOTS)}; needs matplotlib",
+        metavar="FILE",
+        parse=path,
+        default=None,
+    )
+    timeout: float = option(
+        "how long ranks wait for each other before they give up", metavar="SECONDS", parse=number, default=600.0
+    )
+
+    def __post_init__(self) -> None:
+        self.check_launch()
+        if self.timeout < SHORTEST_TIMEOUT:
+            raise UsageError(f"--timeout is {self.timeout:g}; at least {SHORTEST_TIMEOUT:g} seconds are needed")
+        if (self.model_weights is None) != self.random_weights:
+            raise UsageError("say what to measure: either -m DIR, a checkpoint, or --random-weights")
+        if self.config is not None and not self.random_weights:
+            raise UsageError("--config is the shape of --random-weights; a checkpoint has its own")
+        if self.world_sizes is not None and self.nproc is not None:
+            raise UsageError("--world-sizes and --nproc both start ranks; use one of the two")
+        for file, endings in (*((file, OUTPUTS) for file in self.output), (self.plot, PLOTS)):
+            _check_file(file, endings)
+
+
+def _check_file(file: Path | None, endings: tuple[str, ...]) -> None:
+    """Raise `UsageError` for a name that does not say what to write, or a folder that is not there."""
+    if file is None:
+        return
+    if file.suffix not in endings:
+        raise UsageError(f"{file}: the name must end in one of {', '.join(endings)}, which say what is written")
+    if not file.parent.is_dir():
+        raise UsageError(f"{file}: there is no folder {file.parent}")
