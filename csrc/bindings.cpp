@@ -16,10 +16,12 @@ STABLE_TORCH_LIBRARY(mixtralkit, m) {
     m.def("topk_gate(Tensor logits_TE, int top_k) -> (Tensor, Tensor)");
     m.def("expert_sort(Tensor expert_ids_TK, Tensor order_E) -> (Tensor, Tensor)");
     m.def("sum_rows(Tensor rows_ND, Tensor pairs_N, Tensor weights_TK) -> Tensor");
+    m.def("peer_segment_bytes(int ranks, int slot_bytes) -> int");
+    m.def("peer_state_length(int ranks, int all_experts, int experts) -> int");
     m.def("peer_dispatch(Tensor(a!) slab, Tensor(b!) state, Tensor x_TD, Tensor expert_ids_TK, Tensor weights_TK, "
-          "Tensor owners_2E, Tensor(c!)? rows_RD, Tensor(d!)? arrivals) -> (Tensor, Tensor)");
+          "Tensor(c!)? rows_RD, Tensor(d!)? arrivals) -> (Tensor, Tensor)");
     m.def("peer_combine(Tensor(a!) slab, Tensor(b!) state, Tensor rows_RD, Tensor arrivals, Tensor expert_ids_TK, "
-          "Tensor owners_2E, bool merged, bool weighted, Tensor(c!)? out) -> Tensor");
+          "bool merged, bool weighted, Tensor(c!)? out) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(mixtralkit, CompositeExplicitAutograd, m) {

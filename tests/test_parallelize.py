@@ -11,6 +11,7 @@ from mixtralkit.moe.dispatch.choose import make_dispatch
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.placement.plan import even_split
 from mixtralkit.parallelize import parallelize
+from tests.dispatches import SPREAD
 from tests.random_model import TINY, random_model, spread
 from tests.ranks import run_ranks
 
@@ -37,7 +38,7 @@ def _logits(collectives: Collectives, dispatches: list[str], dtype: torch.dtype)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     ("size", "dispatches"),
-    [(1, ["local", "collective", "all_gather"]), (2, ["collective", "all_gather"]), (3, ["collective", "all_gather"])],
+    [(1, ["local", *SPREAD]), (2, SPREAD), (3, SPREAD)],
 )
 def test_the_same_bits_as_one_process(size: int, dispatches: list[str], dtype: torch.dtype) -> None:
     """Equal, not close: rows are computed alike in any company, and sums have one order."""

@@ -17,7 +17,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 SHORTEST_TIMEOUT = 5.0  # seconds: ranks that do nothing speak every second or so
 QUANTIZATIONS = ("int8", "int4")
-DISPATCHES = ("auto", "local", "collective", "all_gather")
+DISPATCHES = ("auto", "local", "collective", "all_gather", "peer")
 
 
 def _tokenizer_option() -> Any:

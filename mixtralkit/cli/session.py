@@ -17,7 +17,7 @@ from mixtralkit.dist.preflight import agree
 from mixtralkit.engine.engine import Engine
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.dispatch.base import Dispatch
-from mixtralkit.moe.dispatch.choose import choose_dispatch, make_dispatch
+from mixtralkit.moe.dispatch.choose import choose_dispatch, make_dispatch, why_not_peer
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.placement.plan import Placement, even_split
 from mixtralkit.ops.quantized_weight import QuantKind
@@ -54,10 +54,11 @@ def open_session(group: Group, options: ModelOptions, batch_size: int) -> Sessio
     summary = summarize(options.model_weights, group.world_size, _quantize(options))
     checkpoint = summary.checkpoint
     placement = even_split(checkpoint.config.num_experts, group.world_size)
-    name, reason = choose_dispatch(options.dispatch, group.world_size, batch_size)
+    problem = why_not_peer(group.device, group.topology.num_nodes)
+    name, reason = choose_dispatch(options.dispatch, group.world_size, batch_size, problem)
     tokenizer = open_tokenizer(checkpoint, options.tokenizer)
     check_node_memory(group, summary, _dtype(options))
-    agree(group.control, {"checkpoint": digest(checkpoint), "tokenizer": tokenizer.digest})
+    agree(group.control, {"checkpoint": digest(checkpoint), "tokenizer": tokenizer.digest, "dispatch": name})
     load = ExpertLoad(checkpoint.config.num_layers, checkpoint.config.num_experts, group.device)
     group.at("loading")
     model = _load(group, options, placement, make_dispatch(name, group.collectives, placement), load)

@@ -5,8 +5,14 @@ from types import TracebackType
 
 import torch.distributed as dist
 
+from mixtralkit.errors import RankFailure
+
 _TORCH = str(Path(dist.__file__).parent)
 _OURS = str(Path(__file__).with_name("collectives.py"))
+
+
+class LateRank(RankFailure):
+    """Another rank has not done its part of an exchange within the time-out."""
 
 
 def is_collective_error(error: BaseException) -> bool:
@@ -14,6 +20,8 @@ def is_collective_error(error: BaseException) -> bool:
 
     Most have no type of their own: gloo raises RuntimeError. So the place where it was raised decides.
     """
+    if isinstance(error, LateRank):
+        return True
     if not isinstance(error, RuntimeError):
         return False
     return isinstance(error, dist.DistError) or _passes_through_collectives(error.__traceback__)

@@ -2,24 +2,35 @@
 
 A group of one rank needs no process group: every exchange then gives back what was put in. The time-out is the
 process group's own. `bytes_sent` counts what leaves this rank, for the report, and `calls` the exchanges begun: the
-rank that has begun fewest is the one that the others wait for.
+rank that has begun fewest is the one that the others wait for. Exchanges that go other ways than torch's
+(moe/dispatch/peer_exchange.py) keep the same books, have the same time-out, and ask `check` while they wait.
 
 Of torch's all-gathers the list form is used, because its name is the same in every torch from 2.10.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 
+DEFAULT_TIMEOUT = 60.0
+
 
 class Collectives:
-    """The collective operations of one process group; all ranks call the same ones in the same order."""
+    """The collective operations of one process group; all ranks call the same ones in the same order.
 
-    def __init__(self, process_group: dist.ProcessGroup | None, device: torch.device) -> None:
+    `timeout` is the process group's, in seconds. `check` raises `GroupFailure` when the group is known to have failed;
+    it does nothing where nobody watches over the group.
+    """
+
+    def __init__(
+        self, process_group: dist.ProcessGroup | None, device: torch.device, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
         self._group = process_group
+        self.timeout = timeout
+        self.check: Callable[[], None] = _nothing
         self.device = device
         self.rank = 0 if process_group is None else process_group.rank()
         self.size = 1 if process_group is None else process_group.size()
@@ -104,6 +115,10 @@ class _ExchangeRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return ctx.collectives.all_to_all(grad.contiguous(), ctx.receive, ctx.send), None, None, None
+
+
+def _nothing() -> None:
+    """Find nothing wrong."""
 
 
 def _bytes(x: torch.Tensor) -> torch.Tensor:

@@ -46,11 +46,11 @@ def device_of(kind: str, local_rank: int) -> torch.device:
 
 def set_threads(local_ranks: int) -> int:
     """Share this host's cores among its `local_ranks`, unless the user set OMP_NUM_THREADS; returns the number."""
-    threads = requested_threads() or max(1, len(_cores()) // local_ranks)
+    threads = requested_threads() or max(1, len(own_cores()) // local_ranks)
     torch.set_num_threads(threads)
     return threads
 
 
-def _cores() -> set[int]:
+def own_cores() -> set[int]:
     """The cores that this process may use, or all where the system does not tell."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

@@ -114,6 +114,7 @@ def open_group(options: LaunchOptions, on_watch: Callable[[Watchdog], None] = la
     watchdog.start()
     collectives, control = open_process_groups(store, env, device, topology, options.collective_timeout)
     watchdog.count_collectives(lambda: collectives.calls + control.calls)
+    collectives.check = control.check = watchdog.check
     return Group(
         rank=env.rank,
         world_size=env.world_size,

@@ -40,7 +40,7 @@ def open_process_groups(
             f"rank {env.rank} on {socket.gethostname()} cannot connect to the other ranks: {first_line}; the nodes "
             f"need all ports open between them, on the network that GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME may name"
         ) from error
-    return Collectives(world, device), Collectives(control, torch.device("cpu"))
+    return Collectives(world, device, timeout), Collectives(control, torch.device("cpu"), timeout)
 
 
 def _open_world(store: Store, env: LaunchEnv, device: torch.device, timeout: float) -> dist.ProcessGroup | None:

@@ -71,6 +71,11 @@ class Watchdog:
             self._found = self._found or self._heartbeat.failure or self._certain()
             return self._found
 
+    def check(self) -> None:
+        """Raise `GroupFailure` if the group has failed."""
+        if (failure := self.find()) is not None:
+            raise GroupFailure(failure)
+
     def settle(self, error: BaseException) -> Failure:
         """Why the group ends, given that `error` was raised here: by another rank's fault, or by this one's.
 

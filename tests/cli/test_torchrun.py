@@ -13,6 +13,7 @@ import pytest
 from mixtralkit.cli.main import main
 from tests.cli.shell import PATIENCE, PROGRAM, ROOT, read_until, run, start, torchrun
 from tests.cli.test_generate import greedy
+from tests.dispatches import AUTO
 from tests.dist.processes import KILLED
 
 PROMPTS = ("To be, or not", "a sea", "the question: whether", "no more")
@@ -35,7 +36,7 @@ def alone(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return responses(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize(("nproc", "dispatch"), [(2, "auto"), (4, "collective")])
+@pytest.mark.parametrize(("nproc", "dispatch"), [(2, "auto"), (4, "collective"), (4, "auto")])
 def test_greedy_text_is_the_oracles_at_any_world_size(nproc: int, dispatch: str, checkpoint: Path) -> None:
     """The world sizes include one that does not divide the five experts, and one with a rank for each prompt."""
     command = torchrun(nproc, *model(checkpoint), "--dispatch", dispatch, *PROMPTS)
@@ -47,7 +48,7 @@ def test_greedy_text_is_the_oracles_at_any_world_size(nproc: int, dispatch: str,
     assert [rank["rank"] for rank in report["ranks"]] == list(range(nproc))
     assert [expert for rank in report["ranks"] for expert in rank["experts"]] == list(range(5))
     assert sum(rank["rows"] for rank in report["ranks"]) == sum(report["rows_per_expert"])
-    assert report["dispatch"]["name"] == ("all_gather" if dispatch == "auto" else dispatch)
+    assert report["dispatch"]["name"] == (AUTO if dispatch == "auto" else dispatch)
     assert all(rank["bytes_sent"] > 0 for rank in report["ranks"])
 
 

@@ -12,6 +12,7 @@ from mixtralkit.engine.request import Completion, Request, SamplingParams
 from mixtralkit.errors import RequestError, UsageError
 from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.tokenizer import Tokenizer
+from tests.dispatches import SPREAD
 from tests.random_model import TINY, quantize_random, random_model, spread
 from tests.ranks import run_ranks
 from tests.reference import mixtral
@@ -88,7 +89,7 @@ def test_the_same_text_in_any_batch(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
-@pytest.mark.parametrize("dispatch", ["collective", "all_gather"])
+@pytest.mark.parametrize("dispatch", SPREAD)
 def test_the_same_text_at_any_world_size(folder: Path, size: int, dispatch: str) -> None:
     """Greedy and sampled, with one slot a rank, so that requests wait, and rank 3 of 4 has nothing to do at times."""
     expected = _answers(ALONE, folder, "local", 8)

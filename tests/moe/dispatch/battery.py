@@ -10,9 +10,13 @@ from typing import Any
 import torch
 
 from mixtralkit.dist.collectives import Collectives
+from mixtralkit.moe.dispatch.base import Dispatch
 from mixtralkit.moe.dispatch.choose import make_dispatch
-from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.moe.dispatch.peer import PeerDispatch
+from mixtralkit.moe.placement.plan import Placement, even_split
 from mixtralkit.moe.routing import Routing
+
+TINY_SLOTS = "peer in tiny slots"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,9 @@ def cases(world_size: int) -> list[Case]:
         Case("bfloat16", 8, 2, even, dtype=torch.bfloat16),
         Case("one token of odd width", 4, 2, (1,) + (0,) * (world_size - 1), dtype=torch.bfloat16, width=7),
         Case("long and short", 8, 2, (20,) + (3,) * (world_size - 1)),
+        Case("one floods the others", 8, 2, (0,) * (world_size - 1) + (150,)),
+        Case("all flood one", 8, 1, (60,) * world_size, one_expert=True),
+        Case("all flood all", 8, 3, (80,) * world_size, dtype=torch.bfloat16),
     ]
 
 
@@ -74,10 +81,17 @@ def expert_matrix(case: Case, expert: int) -> torch.Tensor:
     return torch.randn(case.width, case.width, generator=generator).to(case.dtype) / case.width**0.5
 
 
+def _dispatch(name: str, collectives: Collectives, placement: Placement) -> Dispatch:
+    """The dispatch `name`; in tiny slots a message of more than a few rows goes round them, waiting for its reader."""
+    if name == TINY_SLOTS:
+        return PeerDispatch(collectives, placement, slot_bytes=512)
+    return make_dispatch(name, collectives, placement)
+
+
 def run_case(collectives: Collectives, dispatch_name: str, case: Case) -> dict[str, Any]:
     """What a rank sees of one case: rows, counts, identity, expert results and gradients."""
     placement = even_split(case.num_experts, collectives.size)
-    dispatch = make_dispatch(dispatch_name, collectives, placement)
+    dispatch = _dispatch(dispatch_name, collectives, placement)
     given = inputs(case, collectives.rank)
     x = given.x_TD.clone().requires_grad_()
     weights = given.routing.weights_TK.clone().requires_grad_()
