@@ -3,6 +3,7 @@
 import mmap
 import os
 from bisect import bisect_right
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 
@@ -60,9 +61,22 @@ class MappedBytes:
 
 def _map_file(path: Path) -> mmap.mmap:
     descriptor = os.open(path, os.O_RDONLY)
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
     try:
-        return mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE | _NO_RESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        mapped = mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE | _NO_RESERVE, prot=protection)
     except OSError as error:
         raise CheckpointError(f"cannot map {path} into memory: {error.strerror}") from error
     finally:
         os.close(descriptor)
+    _ask_for_large_pages(mapped)
+    return mapped
+
+
+def _ask_for_large_pages(mapped: mmap.mmap) -> None:
+    """Where the file system can, what is read from the disk from now on comes in pages of 2 MB.
+
+    Weights in such pages are read faster, by up to a half (docs/log.md).
+    """
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            mapped.madvise(mmap.MADV_HUGEPAGE)

@@ -16,6 +16,7 @@ from mixtralkit.dist.launch import Group
 from mixtralkit.dist.preflight import agree
 from mixtralkit.engine.engine import Engine
 from mixtralkit.model.transformer import Transformer
+from mixtralkit.moe.common_kernels import use_common_kernels
 from mixtralkit.moe.dispatch.base import Dispatch
 from mixtralkit.moe.dispatch.choose import choose_dispatch, make_dispatch, why_not_peer
 from mixtralkit.moe.load import ExpertLoad
@@ -59,6 +60,8 @@ def open_session(group: Group, options: ModelOptions, batch_size: int) -> Sessio
     tokenizer = open_tokenizer(checkpoint, options.tokenizer)
     check_node_memory(group, summary, _dtype(options))
     agree(group.control, {"checkpoint": digest(checkpoint), "tokenizer": tokenizer.digest, "dispatch": name})
+    if group.device.type == "cpu":
+        use_common_kernels(group.control)
     load = ExpertLoad(checkpoint.config.num_layers, checkpoint.config.num_experts, group.device)
     group.at("loading")
     model = _load(group, options, placement, make_dispatch(name, group.collectives, placement), load)

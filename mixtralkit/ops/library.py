@@ -17,7 +17,10 @@ from mixtralkit.ops.fake_kernels import register_fake_kernels
 PACKAGE = Path(__file__).parents[1]
 # Written by setup.py when it leaves the extension out; one line.
 WHY_NOT = "_C.why_not"
+# What the ops compute with, in ascending order: torch's operators, or the kernels of one of the variants.
+VARIANTS = ("torch", "portable", "avx2", "avx512")
 _logger = get_logger(__name__)
+_kernels_wanted = True  # as use_variant has it
 
 
 def available() -> bool:
@@ -50,8 +53,8 @@ def load(folder: Path) -> str | None:
 
 @cache
 def ops_if_available() -> Any | None:
-    """What `ops` returns, or None. Fast enough for every call of every op."""
-    return ops() if available() else None
+    """What `ops` returns, or None where torch's operators are to be used. Fast enough for every call of every op."""
+    return ops() if _kernels_wanted and available() else None
 
 
 def ops() -> Any:
@@ -61,15 +64,22 @@ def ops() -> Any:
 
 
 def variant() -> str:
-    """The variant of the CPU kernels that runs: "portable", "avx2" or "avx512", the best that the processor has."""
-    return str(ops().cpu_variant())
+    """Which of `VARIANTS` computes: the best that this processor has, "torch" where the extension is not there."""
+    return "torch" if ops_if_available() is None else str(ops().cpu_variant())
 
 
 def use_variant(name: str) -> None:
-    """Run the variant `name` from now on, to compare or to find a fault.
+    """Compute with the variant `name` from now on, in this process.
 
     Raises `UsageError` naming those that this processor has for any other.
     """
+    global _kernels_wanted
+    _kernels_wanted = name != "torch"
+    ops_if_available.cache_clear()
+    if not _kernels_wanted:
+        return
+    if ops_if_available() is None:
+        raise UsageError(f"there is no variant {name!r}, only torch: {why_not()}")
     try:
         ops().use_cpu_variant(name)
     except RuntimeError as error:
