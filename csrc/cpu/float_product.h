@@ -51,36 +51,44 @@ inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, cons
         add([=](auto* p) { return Dot::input_first(p + i, rest); },
             [=](auto* p) { return Dot::weight_first(p + i, rest); });
     }
-    for (int r = 0; r < kRows; ++r) {
-        for (int o = 0; o < kOutputs; ++o) y[r * y_stride + o] = sum(sums[r][o]);
+    if constexpr (kLanes == 16 && kRows * kOutputs == 16) {
+        float all[16];
+        store(all, sum_all(&sums[0][0]));
+        for (int r = 0; r < kRows; ++r)
+            __builtin_memcpy(y + r * y_stride, all + r * kOutputs, sizeof(float) * kOutputs);
+    } else {
+        for (int r = 0; r < kRows; ++r) {
+            for (int o = 0; o < kOutputs; ++o) y[r * y_stride + o] = sum(sums[r][o]);
+        }
     }
 }
 
-template <class Dot, int kOutputs>
+// Calls float_tile with so many rows, at most kTileRows.
+template <class Dot, int kOutputs, int kRows = kTileRows>
 inline void float_rows(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
                        std::int64_t inputs, float* y, std::int64_t y_stride) {
-    std::int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) {
-        float_tile<Dot, 4, kOutputs>(x + r * inputs, inputs, w, inputs, y + r * y_stride, y_stride);
+    if constexpr (kRows > 0) {
+        if (rows < kRows) return float_rows<Dot, kOutputs, kRows - 1>(x, rows, w, inputs, y, y_stride);
+        float_tile<Dot, kRows, kOutputs>(x, inputs, w, inputs, y, y_stride);
     }
-    x += r * inputs, y += r * y_stride;
-    if (rows - r == 3) float_tile<Dot, 3, kOutputs>(x, inputs, w, inputs, y, y_stride);
-    if (rows - r == 2) float_tile<Dot, 2, kOutputs>(x, inputs, w, inputs, y, y_stride);
-    if (rows - r == 1) float_tile<Dot, 1, kOutputs>(x, inputs, w, inputs, y, y_stride);
 }
 
 // y[r][o] = x[r] . w[o] for `outputs` rows of w. One or two rows of x read w as a single stream, which memory likes
-// best; more rows share what is loaded among 4 outputs.
+// best; more rows share what is loaded among several outputs.
 template <class Dot>
 inline void float_product(const void* x, std::int64_t rows, const void* w, std::int64_t outputs, std::int64_t inputs,
                           float* y, std::int64_t y_stride) {
     const auto* input = static_cast<const typename Dot::Input*>(x);
     const auto* weight = static_cast<const typename Dot::Weight*>(w);
+    const auto each_tile = [&]<int kOutputs>(std::int64_t o) {
+        for (std::int64_t r = 0; r < rows; r += kTileRows) {
+            float_rows<Dot, kOutputs>(input + r * inputs, rows - r < kTileRows ? rows - r : kTileRows,
+                                      weight + o * inputs, inputs, y + r * y_stride + o, y_stride);
+        }
+    };
     std::int64_t o = 0;
-    for (; rows > 2 && o + 4 <= outputs; o += 4) {
-        float_rows<Dot, 4>(input, rows, weight + o * inputs, inputs, y + o, y_stride);
-    }
-    for (; o < outputs; ++o) float_rows<Dot, 1>(input, rows, weight + o * inputs, inputs, y + o, y_stride);
+    for (; rows > 2 && o + kTileOutputs <= outputs; o += kTileOutputs) each_tile.template operator()<kTileOutputs>(o);
+    for (; o < outputs; ++o) each_tile.template operator()<1>(o);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ namespace mixtralkit {
 namespace {
 
 constexpr int kLanes = 8;
+constexpr int kTileRows = 4, kTileOutputs = 3;  // of float products: 12 sums of 16 registers
 
 struct Lanes {
     __m256 v;

@@ -10,6 +10,7 @@ namespace mixtralkit {
 namespace {
 
 constexpr int kLanes = 16;
+constexpr int kTileRows = 4, kTileOutputs = 4;  // of float products: 16 sums, which sum_all adds up together
 
 struct Lanes {
     __m512 v;
@@ -77,6 +78,27 @@ inline Lanes round_even(Lanes a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_
 inline Lanes times_power_of_two(Lanes a, Lanes n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 
 inline float sum(Lanes a) { return _mm512_reduce_add_ps(a.v); }
+// The sums of 16 vectors, each added up in the same order as by sum(): halves, then quarters, ...
+template <int kFirst, int kSecond>
+inline __m512 fold_quarters(__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, kFirst), _mm512_shuffle_f32x4(a, b, kSecond));
+}
+template <int kFirst, int kSecond>
+inline __m512 fold_within(__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, kFirst), _mm512_shuffle_ps(a, b, kSecond));
+}
+inline Lanes sum_all(const Lanes* a) {
+    __m512 four[4];
+    for (int i = 0; i < 4; ++i) {
+        // Vectors i, i + 4, i + 8 and i + 12: in the end 128 bits hold the sums of four neighbours.
+        const __m512 low = fold_quarters<0x44, 0xee>(a[i].v, a[i + 4].v);
+        const __m512 high = fold_quarters<0x44, 0xee>(a[i + 8].v, a[i + 12].v);
+        four[i] = fold_quarters<0x88, 0xdd>(low, high);
+    }
+    return {
+        fold_within<0x88, 0xdd>(fold_within<0x44, 0xee>(four[0], four[1]), fold_within<0x44, 0xee>(four[2], four[3]))};
+}
+
 inline float greatest(Lanes a) { return _mm512_reduce_max_ps(a.v); }
 
 inline IntLanes same_int_lanes(std::int32_t x) { return {_mm512_set1_epi32(x)}; }

@@ -9,6 +9,7 @@ namespace mixtralkit {
 namespace {
 
 constexpr int kLanes = 8;
+constexpr int kTileRows = 4, kTileOutputs = 2;  // of float products
 
 struct Lanes {
     float v[kLanes];
