@@ -13,8 +13,10 @@ STABLE_TORCH_LIBRARY(mixtralkit, m) {
     m.def("rms_norm(Tensor x_TD, Tensor weight_D, float eps) -> Tensor");
     m.def("attention(Tensor qkv, Tensor(a!) keys, Tensor(b!) values, Tensor segments, Tensor cos, Tensor sin, "
           "int heads, int window) -> Tensor");
+    m.def("rotations(Tensor positions_T, int head_dim, float theta) -> (Tensor, Tensor)");
     m.def("topk_gate(Tensor logits_TE, int top_k) -> (Tensor, Tensor)");
     m.def("expert_sort(Tensor expert_ids_TK, Tensor order_E) -> (Tensor, Tensor)");
+    m.def("take_rows(Tensor x_TD, Tensor pairs_N, int top_k) -> Tensor");
     m.def("sum_rows(Tensor rows_ND, Tensor pairs_N, Tensor weights_TK) -> Tensor");
     m.def("peer_segment_bytes(int ranks, int slot_bytes) -> int");
     m.def("peer_state_length(int ranks, int all_experts, int experts) -> int");

@@ -9,8 +9,6 @@
 namespace mixtralkit {
 namespace {
 
-constexpr std::int64_t kTokensPerTask = 16;
-
 std::int64_t itemsize(Kind kind) { return kind == Kind::float32 ? 4 : 2; }
 
 // Some tokens of a segment; the tasks of an attention are these times the KV heads.

@@ -58,7 +58,6 @@ void add_results(const float* rows, const std::int64_t* pairs, const float* weig
                  std::int64_t top_k, std::int64_t dim, float* y) {
     std::vector<std::int64_t> row_of(static_cast<std::size_t>(tokens * top_k));
     for (std::int64_t i = 0; i < tokens * top_k; ++i) row_of[static_cast<std::size_t>(pairs[i])] = i;
-    constexpr std::int64_t kTokensPerTask = 16;
     each_task(pieces(tokens, kTokensPerTask), [&](std::int64_t task) {
         const std::int64_t last = std::min(tokens, (task + 1) * kTokensPerTask);
         for (std::int64_t t = task * kTokensPerTask; t < last; ++t) {

@@ -1,4 +1,6 @@
 // The operators on the CPU: what torch gives, checked and handed to the kernels.
+#include <algorithm>
+#include <cmath>
 #include <tuple>
 #include <vector>
 
@@ -47,6 +49,29 @@ const T* read(const Tensor& t) {
     return static_cast<const T*>(t.data_ptr());
 }
 
+// A new tensor, made without a way through torch's dispatcher: it is needed in every call of every operator.
+template <class... Sizes>
+Tensor new_tensor(int32_t dtype, Sizes... sizes) {
+    const int64_t shape[] = {sizes...};
+    int64_t strides[sizeof...(Sizes)];
+    int64_t stride = 1;
+    for (auto i = sizeof...(Sizes); i-- > 0; stride *= shape[i]) strides[i] = stride;
+    AtenTensorHandle made = nullptr;
+    TORCH_ERROR_CODE_CHECK(
+        aoti_torch_empty_strided(sizeof...(Sizes), shape, strides, dtype, aoti_torch_device_type_cpu(), 0, &made));
+    return Tensor(made);
+}
+
+template <class... Sizes>
+Tensor new_floats(Sizes... sizes) {
+    return new_tensor(aoti_torch_dtype_float32(), sizes...);
+}
+
+template <class... Sizes>
+Tensor new_indices(Sizes... sizes) {
+    return new_tensor(aoti_torch_dtype_int64(), sizes...);
+}
+
 float* write(const Tensor& t) { return static_cast<float*>(t.data_ptr()); }
 
 // One of the matrices of a call: a float tensor [outputs, inputs], or the codes, scales and mins of a quantized one.
@@ -84,8 +109,7 @@ Tensor linear(Tensor x, std::vector<Tensor> data, std::vector<Tensor> scales, st
         weights.push_back(matrix_of(data, scales, mins, i, outputs[i], x.size(1)));
         STD_TORCH_CHECK(weights[i].kind == weights[0].kind, "the weights of one call must be of one kind");
     }
-    const int64_t shape[] = {x.size(0), width};
-    Tensor y = torch::stable::new_empty(x, {shape, 2});
+    Tensor y = new_floats(x.size(0), width);
     multiply(read<float>(x), x.size(0), weights, write(y));
     return y;
 }
@@ -108,7 +132,7 @@ Tensor expert_mlp_op(Tensor rows, std::vector<int64_t> counts, std::vector<Tenso
     }
     STD_TORCH_CHECK(total == rows.size(0), "the counts add up to ", total, ", not to the ", rows.size(0),
                     " rows given");
-    Tensor y = torch::stable::empty_like(rows);
+    Tensor y = new_floats(rows.size(0), dim);
     expert_mlp(read<float>(rows), experts, write(y));
     return y;
 }
@@ -116,7 +140,7 @@ Tensor expert_mlp_op(Tensor rows, std::vector<int64_t> counts, std::vector<Tenso
 Tensor rms_norm(Tensor x, Tensor weight, double eps) {
     check_activations(x, 2);
     STD_TORCH_CHECK(weight.is_contiguous() && weight.numel() == x.size(1), "a weight of ", x.size(1), " is needed");
-    Tensor y = torch::stable::empty_like(x);
+    Tensor y = new_floats(x.size(0), x.size(1));
     const int64_t rows = x.size(0), dim = x.size(1), per_task = std::max<int64_t>(1, 16384 / dim);
     const Kind kind = float_kind(weight);
     each_task(pieces(rows, per_task), [&](int64_t task) {
@@ -153,19 +177,40 @@ Tensor attention(Tensor qkv, Tensor keys, Tensor values, Tensor segments, Tensor
         tokens += s[2];
     }
     STD_TORCH_CHECK(tokens == qkv.size(0), "the segments have ", tokens, " tokens, not ", qkv.size(0));
-    const int64_t out_shape[] = {tokens, heads * shape.head_dim};
-    Tensor out = torch::stable::new_empty(qkv, {out_shape, 2});
+    Tensor out = new_floats(tokens, heads * shape.head_dim);
     cached_attention({read<float>(qkv), read<float>(cos), read<float>(sin), heads, window}, parts, shape,
                      keys.data_ptr(), values.data_ptr(), write(out));
     return out;
 }
 
+// Cosine and sine of position * theta ** (-2i / head_dim), the angles in float32.
+std::tuple<Tensor, Tensor> rotations(Tensor positions, int64_t head_dim, double theta) {
+    check_ids(positions);
+    const int64_t tokens = positions.numel(), half = head_dim / 2;
+    Tensor cos = new_floats(tokens, half), sin = new_floats(tokens, half);
+    std::vector<float> speeds;
+    for (int64_t i = 0; i < half; ++i) {
+        speeds.push_back(
+            static_cast<float>(std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim))));
+    }
+    each_task(pieces(tokens, kTokensPerTask), [&](int64_t task) {
+        for (int64_t t = task * kTokensPerTask; t < std::min(tokens, (task + 1) * kTokensPerTask); ++t) {
+            const auto position = static_cast<float>(read<int64_t>(positions)[t]);
+            for (int64_t i = 0; i < half; ++i) {
+                const double angle = position * speeds[static_cast<std::size_t>(i)];
+                write(cos)[t * half + i] = static_cast<float>(std::cos(angle));
+                write(sin)[t * half + i] = static_cast<float>(std::sin(angle));
+            }
+        }
+    });
+    return {cos, sin};
+}
+
 std::tuple<Tensor, Tensor> topk_gate(Tensor logits, int64_t top_k) {
     check_activations(logits, 2);
-    const int64_t tokens = logits.size(0), experts = logits.size(1), shape[] = {tokens, top_k};
+    const int64_t tokens = logits.size(0), experts = logits.size(1);
     STD_TORCH_CHECK(0 < top_k && top_k <= experts, "top ", top_k, " of ", experts, " experts");
-    Tensor ids = torch::stable::new_empty(logits, {shape, 2}, ScalarType::Long);
-    Tensor weights = torch::stable::new_empty(logits, {shape, 2});
+    Tensor ids = new_indices(tokens, top_k), weights = new_floats(tokens, top_k);
     choose_experts(read<float>(logits), tokens, experts, top_k, static_cast<int64_t*>(ids.data_ptr()), write(weights));
     return {ids, weights};
 }
@@ -173,22 +218,36 @@ std::tuple<Tensor, Tensor> topk_gate(Tensor logits, int64_t top_k) {
 std::tuple<Tensor, Tensor> expert_sort(Tensor ids, Tensor order) {
     check_ids(ids);
     check_ids(order);
-    const int64_t shape[] = {ids.numel()};
-    Tensor pairs = torch::stable::new_empty(ids, {shape, 1});
-    Tensor counts = torch::stable::empty_like(order);
+    Tensor pairs = new_indices(ids.numel()), counts = new_indices(order.numel());
     sort_by_expert(read<int64_t>(ids), ids.numel(), read<int64_t>(order), order.numel(),
                    static_cast<int64_t*>(pairs.data_ptr()), static_cast<int64_t*>(counts.data_ptr()));
     return {pairs, counts};
+}
+
+Tensor take_rows(Tensor x, Tensor pairs, int64_t top_k) {
+    check_activations(x, 2);
+    check_ids(pairs);
+    STD_TORCH_CHECK(top_k > 0, "top ", top_k);
+    const int64_t rows = pairs.numel(), dim = x.size(1);
+    Tensor y = new_floats(rows, dim);
+    each_task(pieces(rows, kTokensPerTask), [&](int64_t task) {
+        for (int64_t i = task * kTokensPerTask; i < std::min(rows, (task + 1) * kTokensPerTask); ++i) {
+            const int64_t token = read<int64_t>(pairs)[i] / top_k;
+            STD_TORCH_CHECK(0 <= token && token < x.size(0), "there is no token ", token, " among ", x.size(0));
+            std::copy_n(read<float>(x) + token * dim, dim, write(y) + i * dim);
+        }
+    });
+    return y;
 }
 
 Tensor sum_rows(Tensor rows, Tensor pairs, Tensor weights) {
     check_activations(rows, 2);
     check_activations(weights, 2);
     check_ids(pairs);
-    const int64_t tokens = weights.size(0), top_k = weights.size(1), dim = rows.size(1), shape[] = {tokens, dim};
+    const int64_t tokens = weights.size(0), top_k = weights.size(1), dim = rows.size(1);
     STD_TORCH_CHECK(rows.size(0) == tokens * top_k && pairs.numel() == tokens * top_k, "a row for each of ",
                     tokens * top_k, " pairs is needed");
-    Tensor y = torch::stable::new_empty(rows, {shape, 2});
+    Tensor y = new_floats(tokens, dim);
     add_results(read<float>(rows), read<int64_t>(pairs), read<float>(weights), tokens, top_k, dim, write(y));
     return y;
 }
@@ -200,8 +259,10 @@ STABLE_TORCH_LIBRARY_IMPL(mixtralkit, CPU, m) {
     m.impl("expert_mlp", TORCH_BOX(&expert_mlp_op));
     m.impl("rms_norm", TORCH_BOX(&rms_norm));
     m.impl("attention", TORCH_BOX(&attention));
+    m.impl("rotations", TORCH_BOX(&rotations));
     m.impl("topk_gate", TORCH_BOX(&topk_gate));
     m.impl("expert_sort", TORCH_BOX(&expert_sort));
+    m.impl("take_rows", TORCH_BOX(&take_rows));
     m.impl("sum_rows", TORCH_BOX(&sum_rows));
 }
 

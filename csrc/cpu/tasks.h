@@ -41,6 +41,8 @@ class Scratch {
     std::unique_ptr<void, Free> bytes_;
 };
 
+constexpr std::int64_t kTokensPerTask = 16;  // where a token's work is small
+
 inline std::int64_t pieces(std::int64_t whole, std::int64_t piece) { return (whole + piece - 1) / piece; }
 
 }  // namespace mixtralkit

@@ -50,6 +50,11 @@ def _attention(
     return qkv.new_empty(qkv.shape[0], heads * keys.shape[3])
 
 
+def _rotations(positions_T: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (positions_T.shape[0], head_dim // 2)
+    return positions_T.new_empty(shape, dtype=torch.float32), positions_T.new_empty(shape, dtype=torch.float32)
+
+
 def _topk_gate(logits_TE: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
     shape = (logits_TE.shape[0], top_k)
     return logits_TE.new_empty(shape, dtype=torch.int64), logits_TE.new_empty(shape)
@@ -57,6 +62,10 @@ def _topk_gate(logits_TE: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch
 
 def _expert_sort(expert_ids_TK: torch.Tensor, order_E: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return expert_ids_TK.new_empty(expert_ids_TK.numel()), torch.empty_like(order_E)
+
+
+def _take_rows(x_TD: torch.Tensor, pairs_N: torch.Tensor, top_k: int) -> torch.Tensor:
+    return x_TD.new_empty(pairs_N.shape[0], x_TD.shape[1])
 
 
 def _sum_rows(rows_ND: torch.Tensor, pairs_N: torch.Tensor, weights_TK: torch.Tensor) -> torch.Tensor:
@@ -68,7 +77,9 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "expert_mlp": _expert_mlp,
     "rms_norm": _rms_norm,
     "attention": _attention,
+    "rotations": _rotations,
     "topk_gate": _topk_gate,
     "expert_sort": _expert_sort,
+    "take_rows": _take_rows,
     "sum_rows": _sum_rows,
 }

@@ -10,6 +10,10 @@ from mixtralkit.ops.native import native
 
 def take_rows(x_TD: torch.Tensor, pairs_N: torch.Tensor, top_k: int) -> torch.Tensor:
     """The token of each of the flat pairs: `[N, D]`. Differentiable."""
+    ops = native(x_TD)
+    if ops is not None:
+        found: torch.Tensor = ops.take_rows(x_TD.contiguous(), pairs_N, top_k)
+        return found
     return x_TD.index_select(0, pairs_N // top_k)
 
 

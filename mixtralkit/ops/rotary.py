@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from mixtralkit.ops import library
 from mixtralkit.ops.invariance import map_elements
 
 
@@ -19,6 +20,9 @@ class Rotations(NamedTuple):
 
 def rotations(positions_T: torch.Tensor, head_dim: int, theta: float) -> Rotations:
     """The angles position * theta ** (-2i/d) (RoFormer, arXiv:2104.09864)."""
+    ops = library.ops_if_available() if positions_T.is_cpu else None
+    if ops is not None:
+        return Rotations(*ops.rotations(positions_T, head_dim, theta))
     exponents = torch.arange(0, head_dim, 2, device=positions_T.device).float() / head_dim
     angles = positions_T.float()[:, None] * (1.0 / theta**exponents)
     return Rotations(map_elements(torch.cos, angles), map_elements(torch.sin, angles))

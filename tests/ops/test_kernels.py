@@ -151,8 +151,10 @@ def test_operators_are_registered_as_torch_wants() -> None:
         "expert_mlp": (x, [2, 1], expert * 2, [], [], 10),
         "rms_norm": (x, torch.randn(64), 1e-5),
         "attention": (x, *cache, torch.tensor([[0, 2, 3]]), angles.cos(), angles.sin(), 2, 100),
+        "rotations": (torch.tensor([3, 0]), 16, 1e6),
         "topk_gate": (x, 2),
         "expert_sort": (torch.tensor([[2, 0], [1, 2]]), torch.tensor([1, 0, 2])),
+        "take_rows": (x, torch.tensor([5, 0, 3]), 2),
         "sum_rows": (torch.randn(6, 5), torch.randperm(6), torch.rand(3, 2)),
     }
     for name, arguments in calls.items():
@@ -180,6 +182,7 @@ def test_wrong_arguments_are_refused() -> None:
         lambda: ops.attention(x, *cache, torch.tensor([[1, 0, 3]]), angles, angles, 2, 100),
         lambda: ops.attention(x, *cache, torch.tensor([[0, 0, 2]]), angles, angles, 2, 100),
         lambda: ops.expert_sort(torch.tensor([[3]]), torch.tensor([0, 1, 2])),
+        lambda: ops.take_rows(x, torch.tensor([6]), 2),
         lambda: ops.sum_rows(torch.randn(5, 4), torch.arange(5), torch.rand(3, 2)),
     ):
         with pytest.raises(RuntimeError):

@@ -8,6 +8,7 @@ import torch
 from mixtralkit.ops.rotary import rotate, rotations
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("theta", [1e4, 1e6])
 def test_pairs_turn_by_position_times_speed(theta: float) -> None:
     """float32 angles: at position 9 the fastest pair's angle is right to 1e-6."""
@@ -22,6 +23,7 @@ def test_pairs_turn_by_position_times_speed(theta: float) -> None:
                 assert abs(pair - expected) < 5e-6
 
 
+@pytest.mark.usefixtures("way")
 def test_far_positions_keep_their_angle() -> None:
     """At Mixtral's last position an angle of 32767 is right to a float32's spacing there, 2 ** -9; hence 4e-3."""
     cos, sin = rotations(torch.tensor([32_767]), 128, 1e6)
