@@ -14,13 +14,13 @@ namespace mixtralkit::peer {
 // The writer's end, in the slab of `peer`.
 class Outbox {
   public:
-    Outbox(const Slabs &slabs, int64_t self, int64_t peer, uint64_t exchange, int64_t head_bytes, int64_t cell_bytes)
-        : slot_(slabs.slot(peer, self, exchange)), peer_words_(&slabs.words(peer, self)),
-          peer_bell_(&slabs.bell(peer)), own_words_(&slabs.words(self, peer)), exchange_(exchange),
-          head_bytes_(head_bytes), cell_bytes_(cell_bytes), places_((slabs.slot_bytes() - head_bytes) / cell_bytes) {}
+    Outbox(const Slabs& slabs, int64_t self, int64_t peer, uint64_t exchange, int64_t head_bytes, int64_t cell_bytes)
+        : slot_(slabs.slot(peer, self, exchange)), peer_words_(&slabs.words(peer, self)), peer_bell_(&slabs.bell(peer)),
+          own_words_(&slabs.words(self, peer)), exchange_(exchange), head_bytes_(head_bytes), cell_bytes_(cell_bytes),
+          places_((slabs.slot_bytes() - head_bytes) / cell_bytes) {}
 
-    std::byte *head() const { return slot_; }
-    std::byte *cell(int64_t index) const { return slot_ + head_bytes_ + index % places_ * cell_bytes_; }
+    std::byte* head() const { return slot_; }
+    std::byte* cell(int64_t index) const { return slot_ + head_bytes_ + index % places_ * cell_bytes_; }
 
     // Cells before this one may be written. Acquire: the reader has read what lay there. Sequentially consistent as
     // it is looked at before a sleep.
@@ -36,10 +36,10 @@ class Outbox {
     }
 
   private:
-    std::byte *slot_;
-    PeerWords *peer_words_;
-    Bell *peer_bell_;
-    PeerWords *own_words_;
+    std::byte* slot_;
+    PeerWords* peer_words_;
+    Bell* peer_bell_;
+    PeerWords* own_words_;
     uint64_t exchange_;
     int64_t head_bytes_, cell_bytes_, places_;
 };
@@ -47,14 +47,14 @@ class Outbox {
 // The reader's end, in its own slab.
 class Inbox {
   public:
-    Inbox(const Slabs &slabs, int64_t self, int64_t peer, uint64_t exchange, int64_t head_bytes, int64_t cell_bytes)
+    Inbox(const Slabs& slabs, int64_t self, int64_t peer, uint64_t exchange, int64_t head_bytes, int64_t cell_bytes)
         : slot_(slabs.slot(self, peer, exchange)), own_words_(&slabs.words(self, peer)),
           peer_words_(&slabs.words(peer, self)), peer_bell_(&slabs.bell(peer)), exchange_(exchange),
           head_bytes_(head_bytes), cell_bytes_(cell_bytes), places_((slabs.slot_bytes() - head_bytes) / cell_bytes) {}
 
-    const Head &head() const { return *reinterpret_cast<const Head *>(slot_); }
-    const int32_t *counts() const { return reinterpret_cast<const int32_t *>(slot_ + sizeof(Head)); }
-    const std::byte *cell(int64_t index) const { return slot_ + head_bytes_ + index % places_ * cell_bytes_; }
+    const Head& head() const { return *reinterpret_cast<const Head*>(slot_); }
+    const int32_t* counts() const { return reinterpret_cast<const int32_t*>(slot_ + sizeof(Head)); }
+    const std::byte* cell(int64_t index) const { return slot_ + head_bytes_ + index % places_ * cell_bytes_; }
 
     // Whether the head may be read.
     bool has_head() const { return parts() > 0; }
@@ -73,10 +73,10 @@ class Inbox {
     // Acquire: what was written before is there. Sequentially consistent as it is looked at before a sleep.
     int64_t parts() const { return parts_of(own_words_->published.load(std::memory_order_seq_cst), exchange_); }
 
-    std::byte *slot_;
-    PeerWords *own_words_;
-    PeerWords *peer_words_;
-    Bell *peer_bell_;
+    std::byte* slot_;
+    PeerWords* own_words_;
+    PeerWords* peer_words_;
+    Bell* peer_bell_;
     uint64_t exchange_;
     int64_t head_bytes_, cell_bytes_, places_;
 };

@@ -13,19 +13,19 @@ namespace mixtralkit::peer {
 class Combine : public Exchange {
   public:
     // `rows` [R, row_bytes] are the results of the rows that `arrivals` tells of. Unweighted, all weights count as 1.
-    Combine(const Slabs &slabs, State &state, const Head &head, const Routing &routing, const std::byte *rows,
-            int64_t row_bytes, const Arrivals &arrivals, bool merged, bool weighted)
+    Combine(const Slabs& slabs, State& state, const Head& head, const Routing& routing, const std::byte* rows,
+            int64_t row_bytes, const Arrivals& arrivals, bool merged, bool weighted)
         : Combine(slabs, state, head, routing, rows, row_bytes, arrivals, merged, weighted,
                   departures(arrivals, state.ranks(), routing.top_k, merged)) {}
 
     // Merged, `out` is [T, row_bytes], else [T * K, row_bytes]. False when paused or in disagreement.
-    bool move(std::byte *out) {
-        const auto send = [this](int64_t peer, int64_t index, std::byte *to) { write(peer, index, to); };
+    bool move(std::byte* out) {
+        const auto send = [this](int64_t peer, int64_t index, std::byte* to) { write(peer, index, to); };
         if (!meet(send)) return false;
         find_begun();
         if (state_.stage() == kMet) take_own(out);
         const bool all = Exchange::move(
-            send, [&](int64_t peer, int64_t index, const std::byte *cell) { take(peer, index, cell, out); });
+            send, [&](int64_t peer, int64_t index, const std::byte* cell) { take(peer, index, cell, out); });
         if (all) state_.finish();
         return all;
     }
@@ -34,15 +34,15 @@ class Combine : public Exchange {
     // For each rank what goes there: numbers of arrived tokens (merged) or places of rows.
     using Departures = std::vector<std::vector<int64_t>>;
 
-    Combine(const Slabs &slabs, State &state, const Head &head, const Routing &routing, const std::byte *rows,
-            int64_t row_bytes, const Arrivals &arrivals, bool merged, bool weighted, Departures departures)
+    Combine(const Slabs& slabs, State& state, const Head& head, const Routing& routing, const std::byte* rows,
+            int64_t row_bytes, const Arrivals& arrivals, bool merged, bool weighted, Departures departures)
         : Exchange(slabs, state, head, round_up(row_bytes, kLine), sizes(departures),
                    std::vector<int64_t>(state.ranks())),
           routing_(routing), rows_(rows), row_bytes_(row_bytes), arrivals_(arrivals), merged_(merged),
           weighted_(weighted), departures_(std::move(departures)),
           home_(merged ? ByRank::tokens(routing, ranks_) : ByRank::pairs(routing, ranks_)) {}
 
-    static Departures departures(const Arrivals &arrivals, int64_t ranks, int64_t top_k, bool merged) {
+    static Departures departures(const Arrivals& arrivals, int64_t ranks, int64_t top_k, bool merged) {
         Departures found(ranks);
         int64_t token = 0;
         for (int64_t rank = 0; rank < ranks; ++rank)
@@ -53,31 +53,31 @@ class Combine : public Exchange {
             }
         return found;
     }
-    static std::vector<int64_t> sizes(const Departures &departures) {
+    static std::vector<int64_t> sizes(const Departures& departures) {
         std::vector<int64_t> sizes;
-        for (const auto &to_rank : departures) sizes.push_back(int64_t(to_rank.size()));
+        for (const auto& to_rank : departures) sizes.push_back(int64_t(to_rank.size()));
         return sizes;
     }
 
-    void write_counts(int64_t, int32_t *) const override {}
+    void write_counts(int64_t, int32_t*) const override {}
 
-    void write(int64_t peer, int64_t index, std::byte *to) const {
+    void write(int64_t peer, int64_t index, std::byte* to) const {
         const int64_t item = departures_[peer][index];
         if (merged_)
-            sum(item, reinterpret_cast<float *>(to));
+            sum(item, reinterpret_cast<float*>(to));
         else
             std::memcpy(to, rows_ + item * row_bytes_, row_bytes_);
     }
 
     // The weighted sum of the results for an arrived token, in the order of its top-k.
-    void sum(int64_t token, float *to) const {
-        const float *rows[2];
+    void sum(int64_t token, float* to) const {
+        const float* rows[2];
         float weights[2];
         int64_t found = 0;
         for (int64_t k = 0; k < routing_.top_k; ++k) {
             const int64_t place = arrivals_.places(token)[k];
             if (place < 0) continue;
-            rows[found] = reinterpret_cast<const float *>(rows_ + place * row_bytes_);
+            rows[found] = reinterpret_cast<const float*>(rows_ + place * row_bytes_);
             weights[found++] = weighted_ ? arrivals_.weights(token)[k] : 1.0f;
         }
         if (found == 2)
@@ -86,18 +86,18 @@ class Combine : public Exchange {
             weigh(to, rows[0], weights[0], width());
     }
 
-    void take(int64_t peer, int64_t index, const std::byte *cell, std::byte *out) {
+    void take(int64_t peer, int64_t index, const std::byte* cell, std::byte* out) {
         const int64_t item = home_.item(peer, index);
-        std::byte *const to = out + item * row_bytes_;
+        std::byte* const to = out + item * row_bytes_;
         if (merged_ && begun_[item])
-            add(reinterpret_cast<float *>(to), reinterpret_cast<const float *>(cell), width());
+            add(reinterpret_cast<float*>(to), reinterpret_cast<const float*>(cell), width());
         else
             std::memcpy(to, cell, row_bytes_);
         if (merged_) begun_[item] = true;
     }
 
     // What this rank's own experts have for its own tokens; it comes in the order in which the tokens are at home.
-    void take_own(std::byte *out) {
+    void take_own(std::byte* out) {
         for (int64_t index = 0; index < cells_[self_]; ++index) {
             const int64_t item = home_.item(self_, index);
             write(self_, index, out + item * row_bytes_);
@@ -119,7 +119,7 @@ class Combine : public Exchange {
     int64_t width() const { return row_bytes_ / int64_t(sizeof(float)); }
 
     const Routing routing_;
-    const std::byte *const rows_;
+    const std::byte* const rows_;
     const int64_t row_bytes_;
     const Arrivals arrivals_;
     const bool merged_, weighted_;

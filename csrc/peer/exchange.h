@@ -24,8 +24,8 @@ class Exchange {
 
   protected:
     // `head` is what this rank believes; `cells[r]` cells go to rank r, which holds `experts[r]` experts.
-    Exchange(const Slabs &slabs, State &state, const Head &head, int64_t cell_bytes, std::vector<int64_t> cells,
-             const std::vector<int64_t> &experts)
+    Exchange(const Slabs& slabs, State& state, const Head& head, int64_t cell_bytes, std::vector<int64_t> cells,
+             const std::vector<int64_t>& experts)
         : slabs_(slabs), state_(state), head_(head), cell_bytes_(cell_bytes), cells_(std::move(cells)),
           experts_(experts), self_(state.rank()), ranks_(state.ranks()) {
         for (int64_t rank = 0; rank < ranks_; ++rank) {
@@ -38,7 +38,8 @@ class Exchange {
     }
 
     // Send everybody the head and a first batch, and go on sending until all heads have come. False when paused.
-    template <class Write> bool meet(Write write) {
+    template <class Write>
+    bool meet(Write write) {
         if (met()) return true;
         if (state_.stage() == kFresh) post(write);
         const bool all = carry_out(slabs_.bell(self_), state_.patience(), [&] {
@@ -52,7 +53,8 @@ class Exchange {
     }
 
     // Send and read the rest. False when paused; `finish` is up to the caller.
-    template <class Write, class Take> bool move(Write write, Take take) {
+    template <class Write, class Take>
+    bool move(Write write, Take take) {
         const bool all = carry_out(slabs_.bell(self_), state_.patience(), [&] {
             const bool some = push_all(write) | pull_all(take);
             return complete() ? Advance::done : some ? Advance::some : Advance::nothing;
@@ -64,31 +66,32 @@ class Exchange {
     // By distance, so that not all ranks turn to rank 0 first.
     int64_t peer_at(int64_t distance) const { return (self_ + distance) % ranks_; }
     uint64_t exchange() const { return uint64_t(state_.exchange()); }
-    const Inbox &inbox(int64_t peer) const { return inboxes_[peer]; }
+    const Inbox& inbox(int64_t peer) const { return inboxes_[peer]; }
 
     const Slabs slabs_;
-    State &state_;
+    State& state_;
     const Head head_;
     const int64_t cell_bytes_;
     const std::vector<int64_t> cells_, experts_;
     const int64_t self_, ranks_;
 
     // What each of the peer's experts gets: [experts_[peer]].
-    virtual void write_counts(int64_t peer, int32_t *counts) const = 0;
+    virtual void write_counts(int64_t peer, int32_t* counts) const = 0;
 
   private:
     int64_t head_bytes(int64_t reader) const {
         return int64_t(sizeof(Head)) + round_up(experts_[reader] * int64_t(sizeof(int32_t)), kLine);
     }
 
-    template <class Write> void post(Write write) {
+    template <class Write>
+    void post(Write write) {
         for (int64_t distance = 1; distance < ranks_; ++distance) {
             const int64_t peer = peer_at(distance);
             Head head = head_;
             head.cells = cells_[peer];
             head.experts = experts_[peer];
             std::memcpy(outboxes_[peer].head(), &head, sizeof head);
-            write_counts(peer, reinterpret_cast<int32_t *>(outboxes_[peer].head() + sizeof head));
+            write_counts(peer, reinterpret_cast<int32_t*>(outboxes_[peer].head() + sizeof head));
             state_.bytes_sent() += head_bytes(peer) + cells_[peer] * cell_bytes_;
             push(peer, write);
         }
@@ -96,15 +99,17 @@ class Exchange {
     }
 
     // Write the cells that there is room for, up to a batch, and publish them, the head with the first.
-    template <class Write> void push(int64_t peer, Write write) {
-        const Outbox &box = outboxes_[peer];
-        int64_t &sent = state_.sent(peer);
+    template <class Write>
+    void push(int64_t peer, Write write) {
+        const Outbox& box = outboxes_[peer];
+        int64_t& sent = state_.sent(peer);
         const int64_t end = std::min({cells_[peer], box.writable(), sent + batch()});
         for (; sent < end; ++sent) write(peer, sent, box.cell(sent));
         box.publish(sent);
     }
 
-    template <class Write> bool push_all(Write write) {
+    template <class Write>
+    bool push_all(Write write) {
         bool some = false;
         for (int64_t distance = 1; distance < ranks_; ++distance) {
             const int64_t peer = peer_at(distance);
@@ -115,12 +120,13 @@ class Exchange {
         return some;
     }
 
-    template <class Take> bool pull_all(Take take) {
+    template <class Take>
+    bool pull_all(Take take) {
         bool some = false;
         for (int64_t distance = 1; distance < ranks_; ++distance) {
             const int64_t peer = peer_at(distance);
-            const Inbox &box = inboxes_[peer];
-            int64_t &taken = state_.taken(peer);
+            const Inbox& box = inboxes_[peer];
+            int64_t& taken = state_.taken(peer);
             const int64_t end = std::min({box.head().cells, box.readable(), taken + batch()});
             if (taken == end) continue;
             for (; taken < end; ++taken) take(peer, taken, box.cell(taken));
@@ -160,7 +166,7 @@ class Exchange {
     bool agree() {
         bool same = true;
         for (int64_t rank = 0; rank < ranks_; ++rank) {
-            const Head &head = rank == self_ ? head_ : inboxes_[rank].head();
+            const Head& head = rank == self_ ? head_ : inboxes_[rank].head();
             const int64_t held[] = {head.kind, head.width, head.dtype, head.top_k};
             std::copy(std::begin(held), std::end(held), state_.beliefs(rank));
             same = same && std::equal(std::begin(held), std::end(held), state_.beliefs(0));

@@ -58,21 +58,21 @@ static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<uint32_t
 // The slabs of all ranks, as this process sees them. Memory starts as zeros, which are valid words.
 class Slabs {
   public:
-    Slabs(std::byte *base, int64_t ranks, int64_t slot_bytes) : base_(base), ranks_(ranks), slot_bytes_(slot_bytes) {}
+    Slabs(std::byte* base, int64_t ranks, int64_t slot_bytes) : base_(base), ranks_(ranks), slot_bytes_(slot_bytes) {}
 
     static int64_t bytes_for(int64_t ranks, int64_t slot_bytes) { return ranks * slab_bytes(ranks, slot_bytes); }
 
     int64_t ranks() const { return ranks_; }
     int64_t slot_bytes() const { return slot_bytes_; }
 
-    Bell &bell(int64_t owner) const { return *reinterpret_cast<Bell *>(slab(owner)); }
+    Bell& bell(int64_t owner) const { return *reinterpret_cast<Bell*>(slab(owner)); }
 
-    PeerWords &words(int64_t owner, int64_t peer) const {
-        return *reinterpret_cast<PeerWords *>(slab(owner) + sizeof(Bell) + peer * sizeof(PeerWords));
+    PeerWords& words(int64_t owner, int64_t peer) const {
+        return *reinterpret_cast<PeerWords*>(slab(owner) + sizeof(Bell) + peer * sizeof(PeerWords));
     }
 
     // Where in `owner`'s slab the message of `peer` lies.
-    std::byte *slot(int64_t owner, int64_t peer, uint64_t exchange) const {
+    std::byte* slot(int64_t owner, int64_t peer, uint64_t exchange) const {
         const int64_t index = peer * kSlots + int64_t(exchange % kSlots);
         return slab(owner) + words_bytes(ranks_) + index * slot_bytes_;
     }
@@ -84,9 +84,9 @@ class Slabs {
     static int64_t slab_bytes(int64_t ranks, int64_t slot_bytes) {
         return round_up(words_bytes(ranks) + ranks * kSlots * slot_bytes, kPage);
     }
-    std::byte *slab(int64_t owner) const { return base_ + owner * slab_bytes(ranks_, slot_bytes_); }
+    std::byte* slab(int64_t owner) const { return base_ + owner * slab_bytes(ranks_, slot_bytes_); }
 
-    std::byte *base_;
+    std::byte* base_;
     int64_t ranks_, slot_bytes_;
 };
 

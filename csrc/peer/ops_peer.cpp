@@ -4,12 +4,12 @@
 // status in `state` says so, and the same call, given the tensors it returned, goes on.
 #if defined(__linux__)
 
+#include <optional>
+#include <tuple>
+
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
-
-#include <optional>
-#include <tuple>
 
 #include "peer/combine.h"
 
@@ -21,25 +21,28 @@ using torch::stable::Tensor;
 
 // Uninitialised, on the CPU.
 Tensor make(std::initializer_list<int64_t> sizes, int32_t dtype) {
-    const int64_t *const size = sizes.begin();
+    const int64_t* const size = sizes.begin();
     const int64_t strides[] = {sizes.size() == 2 ? size[1] : 1, 1};
     AtenTensorHandle made;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(sizes.size()), size, strides, dtype,
-                                                           aoti_torch_device_type_cpu(), 0, &made));
+    STABLE_TORCH_ERROR_CODE_CHECK(
+        aoti_torch_empty_strided(int64_t(sizes.size()), size, strides, dtype, aoti_torch_device_type_cpu(), 0, &made));
     return Tensor(made);
 }
 
-int32_t dtype_of(const Tensor &x) {
+int32_t dtype_of(const Tensor& x) {
     int32_t dtype;
     STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(x.get(), &dtype));
     return dtype;
 }
 
-template <class T> T *data(const Tensor &x) { return static_cast<T *>(x.data_ptr()); }
+template <class T>
+T* data(const Tensor& x) {
+    return static_cast<T*>(x.data_ptr());
+}
 
 // The arguments of both operators, checked and taken apart.
 struct Call {
-    Call(const Tensor &slab, const Tensor &state_numbers, const Tensor &rows, const Tensor &expert_ids)
+    Call(const Tensor& slab, const Tensor& state_numbers, const Tensor& rows, const Tensor& expert_ids)
         : state(data<int64_t>(state_numbers), state_numbers.numel()),
           slabs(data<std::byte>(slab), state.ranks(), state.slot_bytes()), rows_data(data<std::byte>(rows)),
           row_bytes(rows.size(1) * rows.element_size()), dtype(dtype_of(rows)), width(rows.size(1)) {
@@ -48,8 +51,8 @@ struct Call {
                         " bytes, not ", Slabs::bytes_for(state.ranks(), state.slot_bytes()));
         STD_TORCH_CHECK(rows.is_contiguous() && expert_ids.is_contiguous(), "not contiguous");
         STD_TORCH_CHECK(expert_ids.scalar_type() == ScalarType::Long, "expert_ids are not int64");
-        routing = {data<int64_t>(expert_ids), expert_ids.size(0),  expert_ids.size(1),
-                   state.rank_of(),           state.index_of(),    state.all_experts()};
+        routing = {data<int64_t>(expert_ids), expert_ids.size(0), expert_ids.size(1),
+                   state.rank_of(),           state.index_of(),   state.all_experts()};
         routing.check();
     }
 
@@ -57,7 +60,7 @@ struct Call {
 
     State state;
     Slabs slabs;
-    std::byte *rows_data;
+    std::byte* rows_data;
     int64_t row_bytes, dtype, width;
     Routing routing;
 };
@@ -65,8 +68,7 @@ struct Call {
 // peer_dispatch(Tensor(a!) slab, Tensor(b!) state, Tensor x_TD, Tensor expert_ids_TK, Tensor weights_TK,
 //               Tensor? rows_RD, Tensor? arrivals) -> (Tensor rows_RD, Tensor arrivals)
 std::tuple<Tensor, Tensor> peer_dispatch(Tensor slab, Tensor state, Tensor x, Tensor expert_ids, Tensor weights,
-                                         std::optional<Tensor> begun_rows,
-                                         std::optional<Tensor> begun_arrivals) {
+                                         std::optional<Tensor> begun_rows, std::optional<Tensor> begun_arrivals) {
     Call call(slab, state, x, expert_ids);
     STD_TORCH_CHECK(weights.is_contiguous() && weights.scalar_type() == ScalarType::Float &&
                         weights.numel() == expert_ids.numel() && x.size(0) == expert_ids.size(0),
@@ -85,8 +87,8 @@ std::tuple<Tensor, Tensor> peer_dispatch(Tensor slab, Tensor state, Tensor x, Te
 
 // peer_combine(Tensor(a!) slab, Tensor(b!) state, Tensor rows_RD, Tensor arrivals, Tensor expert_ids_TK,
 //              bool merged, bool weighted, Tensor? out) -> Tensor
-Tensor peer_combine(Tensor slab, Tensor state, Tensor rows, Tensor arrivals, Tensor expert_ids,
-                    bool merged, bool weighted, std::optional<Tensor> begun) {
+Tensor peer_combine(Tensor slab, Tensor state, Tensor rows, Tensor arrivals, Tensor expert_ids, bool merged,
+                    bool weighted, std::optional<Tensor> begun) {
     Call call(slab, state, rows, expert_ids);
     STD_TORCH_CHECK(!merged || (rows.scalar_type() == ScalarType::Float && call.routing.top_k <= 2),
                     "only float32 results of a top-k of 1 or 2 can be merged");

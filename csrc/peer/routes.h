@@ -11,7 +11,7 @@ namespace mixtralkit::peer {
 
 // A gate's answer for T tokens, and who owns the experts: `rank_of[e]`, where it is number `index_of[e]`.
 struct Routing {
-    const int64_t *expert_ids;  // [T, K]
+    const int64_t* expert_ids;  // [T, K]
     int64_t tokens, top_k;
     const int64_t *rank_of, *index_of;  // [E]
     int64_t experts;
@@ -37,15 +37,15 @@ struct Routing {
 class ByRank {
   public:
     // The tokens with an expert on a rank.
-    static ByRank tokens(const Routing &routing, int64_t ranks) { return {routing, ranks, true}; }
+    static ByRank tokens(const Routing& routing, int64_t ranks) { return {routing, ranks, true}; }
     // The pairs, token * K + k, whose expert is on a rank.
-    static ByRank pairs(const Routing &routing, int64_t ranks) { return {routing, ranks, false}; }
+    static ByRank pairs(const Routing& routing, int64_t ranks) { return {routing, ranks, false}; }
 
     int64_t count(int64_t rank) const { return first_[rank + 1] - first_[rank]; }
     int64_t item(int64_t rank, int64_t index) const { return items_[first_[rank] + index]; }
 
   private:
-    ByRank(const Routing &routing, int64_t ranks, bool once) : first_(ranks + 1) {
+    ByRank(const Routing& routing, int64_t ranks, bool once) : first_(ranks + 1) {
         const int64_t pairs = routing.tokens * routing.top_k;
         std::vector<int64_t> next(ranks);
         for (int64_t pair = 0; pair < pairs; ++pair)
@@ -64,21 +64,21 @@ class ByRank {
 };
 
 // The number of items for each rank.
-inline std::vector<int64_t> cell_counts(const ByRank &by_rank, int64_t ranks) {
+inline std::vector<int64_t> cell_counts(const ByRank& by_rank, int64_t ranks) {
     std::vector<int64_t> counts(ranks);
     for (int64_t rank = 0; rank < ranks; ++rank) counts[rank] = by_rank.count(rank);
     return counts;
 }
 
 // How many experts each rank holds.
-inline std::vector<int64_t> experts_by_rank(const Routing &routing, int64_t ranks) {
+inline std::vector<int64_t> experts_by_rank(const Routing& routing, int64_t ranks) {
     std::vector<int64_t> experts(ranks);
     for (int64_t expert = 0; expert < routing.experts; ++expert) ++experts[routing.rank_of[expert]];
     return experts;
 }
 
 // How many rows each expert gets.
-inline std::vector<int32_t> rows_by_expert(const Routing &routing) {
+inline std::vector<int32_t> rows_by_expert(const Routing& routing) {
     std::vector<int32_t> rows(routing.experts);
     for (int64_t pair = 0; pair < routing.tokens * routing.top_k; ++pair) ++rows[routing.expert_ids[pair]];
     return rows;

@@ -14,7 +14,7 @@ enum Awaited : int64_t { kBegin = 0, kRest = 1, kRoom = 2 };
 
 class State {
   public:
-    State(int64_t *numbers, int64_t length) : numbers_(numbers), length_(length) {}
+    State(int64_t* numbers, int64_t length) : numbers_(numbers), length_(length) {}
 
     // How many numbers a rank needs that holds `experts` of `all_experts`.
     static int64_t length_for(int64_t ranks, int64_t all_experts, int64_t experts) {
@@ -22,12 +22,12 @@ class State {
     }
     bool fits() const { return length_ >= kFixed && length_ == length_for(ranks(), all_experts(), experts()); }
 
-    int64_t &status() { return numbers_[0]; }
-    int64_t &awaited_rank() { return numbers_[1]; }
-    int64_t &awaited() { return numbers_[2]; }
-    int64_t &bytes_sent() { return numbers_[3]; }  // since the beginning
-    int64_t &exchange() { return numbers_[4]; }    // number of the one that runs, or comes next
-    int64_t &stage() { return numbers_[5]; }       // how far it has come; 0 at the beginning
+    int64_t& status() { return numbers_[0]; }
+    int64_t& awaited_rank() { return numbers_[1]; }
+    int64_t& awaited() { return numbers_[2]; }
+    int64_t& bytes_sent() { return numbers_[3]; }  // since the beginning
+    int64_t& exchange() { return numbers_[4]; }    // number of the one that runs, or comes next
+    int64_t& stage() { return numbers_[5]; }       // how far it has come; 0 at the beginning
     int64_t rank() const { return numbers_[6]; }
     int64_t ranks() const { return numbers_[7]; }
     int64_t slot_bytes() const { return numbers_[8]; }
@@ -36,17 +36,17 @@ class State {
     Patience patience() const { return {numbers_[11], numbers_[12]}; }
 
     // By own expert: the rows that came for it in the last dispatch.
-    int64_t *counts() { return numbers_ + kFixed; }
+    int64_t* counts() { return numbers_ + kFixed; }
     // By rank: what it believes a row is (kind, width, dtype, top_k).
-    int64_t *beliefs(int64_t rank) { return counts() + experts() + rank * kBeliefs; }
+    int64_t* beliefs(int64_t rank) { return counts() + experts() + rank * kBeliefs; }
     // By expert: the rank that holds it, and its number there.
-    int64_t *rank_of() { return beliefs(ranks()); }
-    int64_t *index_of() { return rank_of() + all_experts(); }
+    int64_t* rank_of() { return beliefs(ranks()); }
+    int64_t* index_of() { return rank_of() + all_experts(); }
     // By rank: cells sent to it, and taken from it.
-    int64_t &sent(int64_t rank) { return index_of()[all_experts() + rank]; }
-    int64_t &taken(int64_t rank) { return (&sent(ranks()))[rank]; }
+    int64_t& sent(int64_t rank) { return index_of()[all_experts() + rank]; }
+    int64_t& taken(int64_t rank) { return (&sent(ranks()))[rank]; }
     // By own expert: the place of the next row from `rank`.
-    int64_t *next_places(int64_t rank) { return &taken(ranks()) + experts() * rank; }
+    int64_t* next_places(int64_t rank) { return &taken(ranks()) + experts() * rank; }
 
     // The exchange is over.
     void finish() {
@@ -65,7 +65,7 @@ class State {
   private:
     static constexpr int64_t kFixed = 13, kBeliefs = 4;
 
-    int64_t *numbers_;
+    int64_t* numbers_;
     int64_t length_;
 };
 

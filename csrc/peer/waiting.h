@@ -28,7 +28,8 @@ inline int64_t now_ns() {
 }
 
 // Call `step` until it is done: true. False when nothing has happened for a slice of time; call it again then.
-template <class Step> bool carry_out(Bell &bell, const Patience &patience, Step step) {
+template <class Step>
+bool carry_out(Bell& bell, const Patience& patience, Step step) {
     int64_t idle_since = 0;  // 0 while there is something to do
     bool announced = false;
     for (;;) {

@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kExpertsEach = 2, kTopK = 2, kWidth = 12, kSlotBytes = 512;
 constexpr int64_t kRowBytes = kWidth * int64_t(sizeof(float));
 
-void demand(bool holds, const char *what) {
+void demand(bool holds, const char* what) {
     if (holds) return;
     std::fprintf(stderr, "not so: %s\n", what);
     std::abort();
@@ -47,7 +47,7 @@ struct Tokens {
 
 class Rank {
   public:
-    Rank(const Slabs &slabs, int64_t rank, int64_t spin_ns, int64_t slice_ns)
+    Rank(const Slabs& slabs, int64_t rank, int64_t spin_ns, int64_t slice_ns)
         : slabs_(slabs), rank_(rank), experts_(slabs.ranks() * kExpertsEach),
           numbers_(State::length_for(slabs.ranks(), experts_, kExpertsEach)),
           state_(numbers_.data(), int64_t(numbers_.size())) {
@@ -63,7 +63,7 @@ class Rank {
     // There and back. A slice may end at any point: the operators are made anew then, as ops_peer.cpp does.
     void exchange(int64_t number) {
         const Tokens tokens(rank_, number, experts_);
-        const Routing routing{tokens.expert_ids.data(), tokens.count,       kTopK,
+        const Routing routing{tokens.expert_ids.data(), tokens.count,      kTopK,
                               state_.rank_of(),         state_.index_of(), experts_};
         dispatch(tokens, routing);
         check_rows(number);
@@ -73,26 +73,26 @@ class Rank {
   private:
     static Head head(Kind kind) { return {kind, kWidth, 6, kTopK, 0, 0, {}}; }
 
-    void dispatch(const Tokens &tokens, const Routing &routing) {
+    void dispatch(const Tokens& tokens, const Routing& routing) {
         for (bool done = false; !done;) {
             const bool fresh = state_.stage() < kMet;
-            const auto *rows = reinterpret_cast<const std::byte *>(tokens.rows.data());
+            const auto* rows = reinterpret_cast<const std::byte*>(tokens.rows.data());
             Dispatch dispatch(slabs_, state_, head(kDispatch), routing, rows, kRowBytes, tokens.weights.data());
             if (!dispatch.meet()) continue;
             if (fresh) {
                 rows_.assign(dispatch.arriving_rows() * kWidth, -1.0f);
                 arrivals_.assign(Arrivals::length(slabs_.ranks(), dispatch.arriving_tokens(), kTopK), -1);
             }
-            done = dispatch.move(reinterpret_cast<std::byte *>(rows_.data()), arrivals());
+            done = dispatch.move(reinterpret_cast<std::byte*>(rows_.data()), arrivals());
         }
     }
 
-    void combine(const Tokens &tokens, const Routing &routing) {
+    void combine(const Tokens& tokens, const Routing& routing) {
         std::vector<float> out(tokens.rows.size(), -1.0f);
         for (bool done = false; !done;) {
-            const auto *rows = reinterpret_cast<const std::byte *>(rows_.data());
+            const auto* rows = reinterpret_cast<const std::byte*>(rows_.data());
             Combine combine(slabs_, state_, head(kCombine), routing, rows, kRowBytes, arrivals(), true, true);
-            done = combine.move(reinterpret_cast<std::byte *>(out.data()));
+            done = combine.move(reinterpret_cast<std::byte*>(out.data()));
         }
         demand(out == tokens.rows, "weights that add up to 1 give every token back");
     }
@@ -123,12 +123,12 @@ class Rank {
 
 }  // namespace
 
-int main(int, char **arguments) {
+int main(int, char** arguments) {
     const int64_t ranks = std::atoll(arguments[1]), exchanges = std::atoll(arguments[2]);
     const int64_t spin_ns = std::atoll(arguments[3]), slice_ns = std::atoll(arguments[4]);
     const size_t bytes = size_t(Slabs::bytes_for(ranks, kSlotBytes));
     const std::unique_ptr<std::byte, decltype(&std::free)> memory(
-        static_cast<std::byte *>(std::aligned_alloc(kPage, bytes)), &std::free);
+        static_cast<std::byte*>(std::aligned_alloc(kPage, bytes)), &std::free);
     std::memset(memory.get(), 0, bytes);
     std::vector<std::thread> threads;
     for (int64_t rank = 0; rank < ranks; ++rank)
@@ -136,6 +136,7 @@ int main(int, char **arguments) {
             Rank self({memory.get(), ranks, kSlotBytes}, rank, spin_ns, slice_ns);
             for (int64_t number = 0; number < exchanges; ++number) self.exchange(number);
         });
-    for (auto &thread : threads) thread.join();
-    std::printf("%lld exchanges between %lld ranks\n", static_cast<long long>(exchanges), static_cast<long long>(ranks));
+    for (auto& thread : threads) thread.join();
+    std::printf("%lld exchanges between %lld ranks\n", static_cast<long long>(exchanges),
+                static_cast<long long>(ranks));
 }

@@ -1,0 +1,54 @@
+"""A rank's program for the tests of faults: `python peer_program.py MODE RANK TIMEOUT`.
+
+It runs steps of one dispatch and combine each over shared memory; in the fifth, between the two, rank RANK does what
+MODE says.
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+
+import torch
+
+from mixtralkit.dist.launch import Group, LaunchOptions
+from mixtralkit.dist.run_rank import run_rank
+from mixtralkit.moe.dispatch.choose import make_dispatch
+from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.moe.routing import Routing
+
+mode, rank, timeout = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+BEATS = 1.5  # seconds: a beat of this rank and one of the others, so that they know where it is
+
+
+def main(group: Group) -> int:
+    dispatch = make_dispatch("peer", group.collectives, even_split(4, group.world_size))
+    routing = Routing(torch.tensor([[0, 3], [2, 1]]), torch.full((2, 2), 0.5))
+    sys.stdout.write(f"rank {group.rank} has {sorted(os.listdir('/dev/shm'))}\n")
+    sys.stdout.flush()
+    for step in range(8):
+        group.at(f"step {step}")
+        rows, _, handle = dispatch.dispatch(torch.ones(2, 64), routing)
+        if step == 5 and group.rank == rank:
+            misbehave()
+        dispatch.combine(rows, handle)
+    return 0
+
+
+def misbehave() -> None:
+    time.sleep(BEATS)
+    if mode == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if mode == "sleep":
+        time.sleep(60)
+
+
+def report(text: str) -> None:
+    print(f"REPORT {text}", file=sys.stderr, flush=True)
+
+
+logging.basicConfig(format="LOG %(message)s")
+sys.exit(run_rank(main, LaunchOptions(device="cpu", collective_timeout=timeout), report))
