@@ -24,14 +24,13 @@ struct Floats {
     static Lanes add_product(Lanes acc, Operand x, Operand w) { return fma(x, w, acc); }
 };
 
-// kRows rows by kOutputs outputs: as many sums as there are registers for.
-template <class Dot, int kRows, int kOutputs>
+// kRows rows by kOutputs outputs: as many sums as there are registers for. kWhole says that the inputs fill whole
+// steps: without code for a rest the compiler keeps the sums in registers to the end.
+template <class Dot, int kRows, int kOutputs, bool kWhole>
 inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, const typename Dot::Weight* w,
                        std::int64_t inputs, float* y, std::int64_t y_stride) {
-    Lanes sums[kRows][kOutputs];
-    for (auto& row : sums) {
-        for (auto& acc : row) acc = zero_lanes();
-    }
+    Lanes sums[kRows * kOutputs];
+    for (auto& acc : sums) acc = zero_lanes();
     const auto add = [&](auto load_input, auto load_weight) {
         typename Dot::Operand weights[kOutputs];
 #pragma GCC unroll 8
@@ -40,37 +39,55 @@ inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, cons
         for (int r = 0; r < kRows; ++r) {
             const auto input = load_input(x + r * x_stride);
 #pragma GCC unroll 8
-            for (int o = 0; o < kOutputs; ++o) sums[r][o] = Dot::add_product(sums[r][o], input, weights[o]);
+            for (int o = 0; o < kOutputs; ++o) {
+                sums[r * kOutputs + o] = Dot::add_product(sums[r * kOutputs + o], input, weights[o]);
+            }
         }
     };
     std::int64_t i = 0;
     for (; i + Dot::kStep <= inputs; i += Dot::kStep) {
         add([=](auto* p) { return Dot::input(p + i); }, [=](auto* p) { return Dot::weight(p + i); });
     }
-    if (const int rest = static_cast<int>(inputs - i)) {
+    if constexpr (!kWhole) {
+        const int rest = static_cast<int>(inputs - i);
         add([=](auto* p) { return Dot::input_first(p + i, rest); },
             [=](auto* p) { return Dot::weight_first(p + i, rest); });
     }
     if constexpr (kLanes == 16 && kRows * kOutputs == 16) {
         float all[16];
-        store(all, sum_all(&sums[0][0]));
+        store(all, sum_all(sums));
         for (int r = 0; r < kRows; ++r)
             __builtin_memcpy(y + r * y_stride, all + r * kOutputs, sizeof(float) * kOutputs);
     } else {
         for (int r = 0; r < kRows; ++r) {
-            for (int o = 0; o < kOutputs; ++o) y[r * y_stride + o] = sum(sums[r][o]);
+            for (int o = 0; o < kOutputs; ++o) y[r * y_stride + o] = sum(sums[r * kOutputs + o]);
         }
     }
 }
 
 // Calls float_tile with so many rows, at most kTileRows.
-template <class Dot, int kOutputs, int kRows = kTileRows>
+template <class Dot, bool kWhole, int kOutputs, int kRows = kTileRows>
 inline void float_rows(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
                        std::int64_t inputs, float* y, std::int64_t y_stride) {
     if constexpr (kRows > 0) {
-        if (rows < kRows) return float_rows<Dot, kOutputs, kRows - 1>(x, rows, w, inputs, y, y_stride);
-        float_tile<Dot, kRows, kOutputs>(x, inputs, w, inputs, y, y_stride);
+        if (rows < kRows) return float_rows<Dot, kWhole, kOutputs, kRows - 1>(x, rows, w, inputs, y, y_stride);
+        float_tile<Dot, kRows, kOutputs, kWhole>(x, inputs, w, inputs, y, y_stride);
     }
+}
+
+template <class Dot, bool kWhole>
+inline void float_outputs(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
+                          std::int64_t outputs, std::int64_t inputs, float* y, std::int64_t y_stride) {
+    const auto each_tile = [&]<int kOutputs>(std::int64_t o) {
+        for (std::int64_t r = 0; r < rows; r += kTileRows) {
+            const std::int64_t count = rows - r < kTileRows ? rows - r : kTileRows;
+            float_rows<Dot, kWhole, kOutputs>(x + r * inputs, count, w + o * inputs, inputs, y + r * y_stride + o,
+                                              y_stride);
+        }
+    };
+    std::int64_t o = 0;
+    for (; rows > 2 && o + kTileOutputs <= outputs; o += kTileOutputs) each_tile.template operator()<kTileOutputs>(o);
+    for (; o < outputs; ++o) each_tile.template operator()<1>(o);
 }
 
 // y[r][o] = x[r] . w[o] for `outputs` rows of w. One or two rows of x read w as a single stream, which memory likes
@@ -80,15 +97,8 @@ inline void float_product(const void* x, std::int64_t rows, const void* w, std::
                           float* y, std::int64_t y_stride) {
     const auto* input = static_cast<const typename Dot::Input*>(x);
     const auto* weight = static_cast<const typename Dot::Weight*>(w);
-    const auto each_tile = [&]<int kOutputs>(std::int64_t o) {
-        for (std::int64_t r = 0; r < rows; r += kTileRows) {
-            float_rows<Dot, kOutputs>(input + r * inputs, rows - r < kTileRows ? rows - r : kTileRows,
-                                      weight + o * inputs, inputs, y + r * y_stride + o, y_stride);
-        }
-    };
-    std::int64_t o = 0;
-    for (; rows > 2 && o + kTileOutputs <= outputs; o += kTileOutputs) each_tile.template operator()<kTileOutputs>(o);
-    for (; o < outputs; ++o) each_tile.template operator()<1>(o);
+    const auto run = inputs % Dot::kStep ? float_outputs<Dot, false> : float_outputs<Dot, true>;
+    run(input, rows, weight, outputs, inputs, y, y_stride);
 }
 
 }  // namespace
