@@ -47,5 +47,6 @@ setup(
         "build_ext": {"build_temp": "build/native"},
     },
     install_requires=read_requirements(),
+    extras_require={"bench": ["matplotlib>=3.8"]},
     entry_points={"console_scripts": ["mixtralkit = mixtralkit.cli.main:main"]},
 )

@@ -81,6 +81,7 @@ def bench_run(
         **machine_facts(group.device),
         "world_size": group.world_size,
         "dtype": str(subject.model.tok_embeddings.weight.dtype).removeprefix("torch."),
+        "quantize": subject.quantized,
         "ranks": group.control.all_gather_json(rank),
         **_figures(group, runs, plan.repeats, on_figure),
         "layers": [layer_times(run) for run in runs] if plan.layers else [],
@@ -111,17 +112,17 @@ def _figures(
 
 def _round_trips(subject: Subject, plan: Plan) -> list[Document]:
     config = subject.config
-    names = dict.fromkeys(subject.make_dispatch(name, 1).name for name in plan.dispatches)
+    dispatches = dict.fromkeys(subject.dispatch_for(name, 1) for name in plan.dispatches)
     return [
         round_trips(
             subject.group,
-            name,
+            dispatch,
             tokens,
             width=config.dim,
             num_experts=config.num_experts,
             top_k=config.top_k,
             repeats=3 * plan.repeats,
         )
-        for name in names
+        for dispatch in dispatches
         for tokens in TOKENS_PER_RANK
     ]

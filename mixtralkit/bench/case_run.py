@@ -58,7 +58,7 @@ class CaseRun:
     def __init__(self, subject: Subject, case: Case) -> None:
         self.case = case
         self.subject = subject
-        self.dispatch = subject.make_dispatch(case.dispatch, case.requests)
+        self.dispatch = subject.dispatch_for(case.dispatch, case.requests)
         self.steps = 1 if case.phase == "prefill" else STEPS
         self._first = 0 if case.phase == "prefill" else case.length + WARM_STEPS  # position of the first timed step
         self._requests = RandomRequests(subject, total=case.requests, context=case.length + WARM_STEPS + STEPS)

@@ -4,8 +4,6 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from mixtralkit.bench.case_run import CaseRun, Sample
 from mixtralkit.bench.limits import Rates, bound_of, limit_seconds
 from mixtralkit.bench.machine_rates import MachineRates, rates_of
@@ -60,13 +58,13 @@ class Figure:
 
 def measure(run: CaseRun, machine: MachineRates, repeats: int) -> tuple[Figure, list[Measured]]:
     """Repeat a case; also returns all the rates that the machine was measured to have meanwhile."""
-    wide = all(weight.dtype == torch.float32 for weight in run.subject.model.parameters())
+    dtypes = {weight.dtype for weight in run.subject.model.parameters()}
     measured, samples = [machine.measure()], []
     for _ in range(repeats):
         samples.append(run.once())
         measured.append(machine.measure())
     around = [_mean(*pair) for pair in itertools.pairwise(measured)]
-    return Figure(run, tuple(samples), tuple(rates_of(rates, wide=wide) for rates in around)), measured
+    return Figure(run, tuple(samples), tuple(rates_of(rates, dtypes) for rates in around)), measured
 
 
 def _mean(before: Measured, after: Measured) -> Measured:

@@ -4,9 +4,8 @@ Rates drift while a machine runs, on shared ones by a factor of two. So they are
 that is compared with them.
 """
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 
@@ -24,7 +23,7 @@ class MachineRates:
     """Measures the rates of all ranks together; all of them call `measure` at the same time.
 
     Memory is read by torch's sum of int64, on a CPU the fastest of torch's reductions and faster than a plain loop of
-    wide loads (docs/log.md). Products are torch's, in float32 and in bfloat16.
+    wide loads (docs/log.md). Products are torch's, in float32, bfloat16 and int8.
     """
 
     def __init__(self, group: Group) -> None:
@@ -34,21 +33,21 @@ class MachineRates:
         free = free_memory(group.device)
         nbytes = (BUFFER if free is None else min(BUFFER, free // SHARE_OF_FREE)) // local_ranks
         self._buffer = torch.ones(max(1, nbytes // 8), dtype=torch.int64, device=group.device)
-        side = SIDE.get(group.device.type, SIDE["cpu"])
-        left, right = torch.randn(2, side, side, device=group.device)
-        self._pairs = {
-            "float32": (left, right),
-            "bfloat16": (left.bfloat16(), right.bfloat16()),
+        self._side = SIDE.get(group.device.type, SIDE["cpu"])
+        wide = torch.randn(self._side, self._side, device=group.device)
+        short, whole = wide.bfloat16(), (10 * wide).to(torch.int8)
+        self._products: dict[str, Callable[[], object]] = {
+            "float32": lambda: wide @ wide.T,
+            "bfloat16": lambda: short @ short.T,
+            "int8": lambda: torch._int_mm(whole, whole.T),
         }
 
     @torch.inference_mode()
     def measure(self) -> dict[str, float]:
-        """Bytes a second as "read", and operations a second as "float32" and "bfloat16"."""
-        read = self._buffer.nbytes / self._fastest(self._buffer.sum)
-        mine = {"read": read}
-        for name, (left, right) in self._pairs.items():
-            operations = 2.0 * math.prod(left.shape) * right.shape[1]
-            mine[name] = operations / self._fastest(lambda pair=(left, right): pair[0] @ pair[1])  # type: ignore[misc]
+        """Bytes a second as "read", and operations a second as "float32", "bfloat16" and "int8"."""
+        operations = 2.0 * self._side**3
+        mine = {"read": self._buffer.nbytes / self._fastest(self._buffer.sum)}
+        mine |= {name: operations / self._fastest(product) for name, product in self._products.items()}
         ranks = self._group.control.all_gather_json(mine)
         return {name: sum(rank[name] for rank in ranks) for name in mine}
 
@@ -64,9 +63,13 @@ class MachineRates:
         return min(times)
 
 
-def rates_of(measured: dict[str, float], *, wide: bool) -> Rates:
-    """What limits a model: weights that are all `wide`, float32, are multiplied as such, others in either way."""
-    names = ("float32",) if wide else ("float32", "bfloat16")
+def rates_of(measured: dict[str, float], dtypes: Collection[torch.dtype]) -> Rates:
+    """What limits a model with weights of these `dtypes`: the narrowest may be widened, but not the other way round."""
+    names = ["float32"]
+    if any(dtype.itemsize <= 2 for dtype in dtypes):
+        names.append("bfloat16")
+    if any(dtype.itemsize == 1 for dtype in dtypes):
+        names.append("int8")
     return Rates(measured["read"], max(measured[name] for name in names))
 
 

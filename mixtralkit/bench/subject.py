@@ -1,11 +1,12 @@
 """The model that is measured, on every rank."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mixtralkit.bench.limits import WeightBytes
 from mixtralkit.config import ModelConfig
 from mixtralkit.dist.launch import Group
+from mixtralkit.model.quantized_linear import QuantizedLinear
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.dispatch.base import Dispatch
 from mixtralkit.moe.dispatch.choose import choose_dispatch, make_dispatch, why_not_peer
@@ -26,23 +27,33 @@ class Subject:
     model: Transformer
     placement: Placement
     load: ExpertLoad
+    _dispatches: dict[str, Dispatch] = field(default_factory=dict)
 
     @property
     def config(self) -> ModelConfig:
         """The model's shape."""
         return self.model.config
 
+    @property
+    def quantized(self) -> str:
+        """How the matrices are kept: "int8", "int4", or "none" in the dtype of the embeddings."""
+        modules = (module for module in self.model.modules() if isinstance(module, QuantizedLinear))
+        return next((module.weight.kind.value for module in modules), "none")
+
     def share(self, requests: int) -> int:
         """How many of `requests` this rank works on; the first ranks take one more where it does not divide."""
         each, more = divmod(requests, self.group.world_size)
         return each + (self.group.rank < more)
 
-    def make_dispatch(self, name: str, requests: int) -> Dispatch:
-        """The dispatch that `name` means for so many requests of all ranks; auto goes by the most that a rank has."""
-        world_size = self.group.world_size
-        problem = why_not_peer(self.group.device, self.group.topology.num_nodes)
-        chosen, _ = choose_dispatch(name, world_size, -(-requests // world_size), problem)
-        return make_dispatch(chosen, self.group.collectives, self.placement)
+    def dispatch_for(self, name: str, requests: int) -> Dispatch:
+        """The dispatch that `name` means for so many requests of all ranks; auto goes by the most that a rank has.
+
+        There is one of each kind. All ranks ask for the same ones in the same order.
+        """
+        chosen = _choose(self.group, name, requests)
+        if chosen not in self._dispatches:
+            self._dispatches[chosen] = make_dispatch(chosen, self.group.collectives, self.placement)
+        return self._dispatches[chosen]
 
     def use(self, dispatch: Dispatch) -> None:
         """Let all layers send their tokens with `dispatch` from now on."""
@@ -58,12 +69,17 @@ def open_subject(group: Group, config: ModelConfig, load_model: Callable[[Spread
     """
     placement = even_split(config.num_experts, group.world_size)
     load = ExpertLoad(config.num_layers, config.num_experts, group.device)
-    name, _ = choose_dispatch("auto", group.world_size, 1, why_not_peer(group.device, group.topology.num_nodes))
+    name = _choose(group, "auto", 1)
     dispatch = make_dispatch(name, group.collectives, placement)
     model = load_model(
         lambda model: parallelize(model, placement=placement, rank=group.rank, dispatch=dispatch, load=load)
     )
-    return Subject(group, model, placement, load)
+    return Subject(group, model, placement, load, {name: dispatch})
+
+
+def _choose(group: Group, name: str, requests: int) -> str:
+    problem = why_not_peer(group.device, group.topology.num_nodes)
+    return choose_dispatch(name, group.world_size, -(-requests // group.world_size), problem)[0]
 
 
 def weight_bytes(subject: Subject) -> WeightBytes:

@@ -35,7 +35,7 @@ def _bench(group: Group, options: BenchOptions, torch_seconds: float) -> None:
         on_figure=_tell if group.rank == 0 else lambda figure: None,
     )
     if group.rank == 0:
-        write_all(options, document(source.facts(), [{"quantize": options.quantize[0], **run}]))
+        write_all(options, document(source.facts(), [run]))
 
 
 def _tell(figure: dict[str, Any]) -> None:

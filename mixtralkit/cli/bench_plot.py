@@ -22,7 +22,8 @@ def plot(document: dict[str, Any], file: Path) -> None:
     canvas = figure_class(figsize=(10, 1.5 + INCHES_A_BAR * len(pairs)), layout="constrained")
     axes = canvas.subplots()
     bars = axes.barh([_label(*pair) for pair in pairs], medians, xerr=[below, above], color="#4878a8", ecolor="#303030")
-    axes.bar_label(bars, [f"{figure['milliseconds']['median']:.1f} ms" for _, figure in pairs], label_type="center")
+    times = [f"{figure['milliseconds']['median']:.1f} ms" for _, figure in pairs]
+    axes.bar_label(bars, times, label_type="center", color="white")
     axes.axvline(100, color="#a03030")
     axes.invert_yaxis()
     axes.set_xlabel("percent of what memory or products allow")

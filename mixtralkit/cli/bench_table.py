@@ -90,11 +90,11 @@ def _run_lines(run: Document) -> list[str]:
     load = max(rank["load_seconds"] for rank in run["ranks"])
     first = _most(run, "first_token_seconds")
     peak = _most(run, "peak_private_bytes")
+    products = ", ".join(f"{rates[name]} in {name}" for name in ("float32", "bfloat16", "int8"))
     token = "?" if first is None else seconds(first)
     return [
         f"run     {ranks}, {kept_as(run)}, on {run['device']}, torch {run['torch']}",
-        f"        reads {rates['read']} GB/s",
-        f"        multiplies {rates['float32']} GFLOP/s in float32, {rates['bfloat16']} in bfloat16",
+        f"        reads {rates['read']} GB/s; multiplies, in GFLOP/s, {products}",
         f"        loaded in {seconds(load)}; first token {token} after the start, importing torch left out",
         f"        peak private memory of a rank {'?' if peak is None else size(int(peak))}",
     ]
