@@ -1,8 +1,8 @@
 // One rank's message to another in one exchange: a head, and any number of cells of one size.
 //
 // Cells lie behind the head in as many places as the slot has room for, and go round when there are more of them; the
-// writer then waits for the reader (`consumed`). A message that fits needs no word back: the slot's next message is
-// two exchanges later, and no rank begins an exchange before it has read all messages of the one before.
+// writer then waits for the reader (`consumed`). A message that fits needs no word back: the slot's next message is at
+// least two exchanges later, and no rank begins an exchange before it has read all messages of the one before.
 #pragma once
 
 #include <algorithm>

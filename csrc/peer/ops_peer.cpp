@@ -9,6 +9,7 @@
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include "peer/combine.h"
@@ -40,7 +41,9 @@ T* data(const Tensor& x) {
     return static_cast<T*>(x.data_ptr());
 }
 
-// The arguments of both operators, checked and taken apart.
+Tensor dense(Tensor x) { return x.is_contiguous() ? x : torch::stable::contiguous(x); }
+
+// The arguments of both operators, checked and taken apart; the tensors are dense and outlive it.
 struct Call {
     Call(const Tensor& slab, const Tensor& state_numbers, const Tensor& rows, const Tensor& expert_ids)
         : state(data<int64_t>(state_numbers), state_numbers.numel()),
@@ -49,7 +52,6 @@ struct Call {
         STD_TORCH_CHECK(state.fits(), "state has ", state_numbers.numel(), " numbers");
         STD_TORCH_CHECK(slab.numel() == Slabs::bytes_for(state.ranks(), state.slot_bytes()), "slab has ", slab.numel(),
                         " bytes, not ", Slabs::bytes_for(state.ranks(), state.slot_bytes()));
-        STD_TORCH_CHECK(rows.is_contiguous() && expert_ids.is_contiguous(), "not contiguous");
         STD_TORCH_CHECK(expert_ids.scalar_type() == ScalarType::Long, "expert_ids are not int64");
         routing = {data<int64_t>(expert_ids), expert_ids.size(0), expert_ids.size(1),
                    state.rank_of(),           state.index_of(),   state.all_experts()};
@@ -69,9 +71,10 @@ struct Call {
 //               Tensor? rows_RD, Tensor? arrivals) -> (Tensor rows_RD, Tensor arrivals)
 std::tuple<Tensor, Tensor> peer_dispatch(Tensor slab, Tensor state, Tensor x, Tensor expert_ids, Tensor weights,
                                          std::optional<Tensor> begun_rows, std::optional<Tensor> begun_arrivals) {
+    x = dense(x), expert_ids = dense(expert_ids), weights = dense(weights);
     Call call(slab, state, x, expert_ids);
-    STD_TORCH_CHECK(weights.is_contiguous() && weights.scalar_type() == ScalarType::Float &&
-                        weights.numel() == expert_ids.numel() && x.size(0) == expert_ids.size(0),
+    STD_TORCH_CHECK(weights.scalar_type() == ScalarType::Float && weights.numel() == expert_ids.numel() &&
+                        x.size(0) == expert_ids.size(0),
                     "x_TD, expert_ids_TK and weights_TK do not belong together");
     const int64_t ranks = call.state.ranks(), top_k = call.routing.top_k;
     const bool fresh = call.state.stage() < kMet;
@@ -89,6 +92,7 @@ std::tuple<Tensor, Tensor> peer_dispatch(Tensor slab, Tensor state, Tensor x, Te
 //              bool merged, bool weighted, Tensor? out) -> Tensor
 Tensor peer_combine(Tensor slab, Tensor state, Tensor rows, Tensor arrivals, Tensor expert_ids, bool merged,
                     bool weighted, std::optional<Tensor> begun) {
+    rows = dense(rows), expert_ids = dense(expert_ids);
     Call call(slab, state, rows, expert_ids);
     STD_TORCH_CHECK(!merged || (rows.scalar_type() == ScalarType::Float && call.routing.top_k <= 2),
                     "only float32 results of a top-k of 1 or 2 can be merged");

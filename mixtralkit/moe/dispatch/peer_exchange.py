@@ -13,7 +13,7 @@ from mixtralkit.errors import RankFailure
 from mixtralkit.moe.placement.plan import Placement
 from mixtralkit.ops import library
 
-LINE = 64
+_LINE = 64
 # The first numbers of the state, as csrc/peer/state.h has them; behind them the counts of this rank's experts, then
 # what each rank believes, then who holds each expert and as which of its own.
 _STATUS, _AWAITED_RANK, _AWAITED, _BYTES_SENT, _EXCHANGE, _CONFIG = 0, 1, 2, 3, 4, 6
@@ -28,11 +28,12 @@ _SPIN = 100e-6  # seconds of waiting before the first sleep, where every rank ha
 
 
 def slot_bytes_for(ranks: int) -> int:
-    """How much of a message a rank can have written before the other reads: 1 MiB, less from 9 ranks on a host.
+    """How much of a message a rank can have written before the other reads: 256 KiB, less from 9 ranks on a host.
 
-    There are two slots from every rank to every other; so all together stay below 128 MiB up to 32 ranks.
+    There are 16 slots from every rank to every other, so all of them together stay below 256 MiB up to 16 ranks. Memory
+    is taken as far as messages reach: a decode step's take a few KiB of each.
     """
-    return max(64 << 10, min(1 << 20, (64 << 20) // ranks**2 // LINE * LINE))
+    return max(64 << 10, min(256 << 10, (16 << 20) // ranks**2 // _LINE * _LINE))
 
 
 class PeerExchange:
@@ -64,7 +65,7 @@ class PeerExchange:
         and `arrivals`, an int32 tensor that tells `bring_back` whose they are (its form is in csrc/peer/dispatch.h).
         """
         self._begin()
-        arguments = x_TD.contiguous(), expert_ids_TK.contiguous(), weights_TK.contiguous()
+        arguments = x_TD, expert_ids_TK, weights_TK
         rows_RD, arrivals = self._dispatch(self._slab, self._state, *arguments, None, None)
         waited = 0
         while self._numbers[_STATUS] != _DONE:
@@ -88,7 +89,7 @@ class PeerExchange:
         or with weights of 1; else every result as it is, in the place of its (token, k): `[T * K, D]`.
         """
         self._begin()
-        arguments = rows_RD.contiguous(), arrivals, expert_ids_TK.contiguous(), merged, weighted
+        arguments = rows_RD, arrivals, expert_ids_TK, merged, weighted
         out: torch.Tensor = self._combine(self._slab, self._state, *arguments, None)
         waited = 0
         while self._numbers[_STATUS] != _DONE:
