@@ -37,7 +37,8 @@ inline void quantize_group(const float* x, QuantizedRow row, std::int64_t group)
     const Lanes divisor = same_lanes(scale > 0.0f ? scale : 1.0f);
     std::int32_t total = 0;
     for (std::int64_t i = 0; i < kGroup; i += kLanes) {
-        const Lanes whole = round_even(load(x + i) / divisor);
+        // Beyond 127 only where the scale is so small that it was rounded coarsely.
+        const Lanes whole = lesser(same_lanes(127.0f), greater(same_lanes(-127.0f), round_even(load(x + i) / divisor)));
         store_bytes(row.bytes + group * kGroup + i, whole);
         total += whole_sum(whole);
     }

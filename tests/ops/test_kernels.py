@@ -70,6 +70,14 @@ def test_quantized_linear(rows: int, inputs: int, outputs: int, kind: QuantKind,
         assert_near(found, expected.double(), 1e-6)
 
 
+def test_quantized_linear_of_the_smallest_numbers(variant: str) -> None:
+    """A scale of 1.4e-45 for a largest magnitude of 190 of these: integers are cut off at 127, not wrapped around."""
+    weight = quantize(torch.full((16, 64), 127.0), QuantKind.INT8)
+    found = library.ops().linear(torch.full((1, 64), 190 * 2.0**-149), [weight.codes], [weight.scales], [], [16])
+    assert torch.equal(found, quantized_linear_reference(torch.full((1, 64), 190 * 2.0**-149), weight))
+    assert (found > 0).all()
+
+
 @pytest.mark.parametrize("kind", QuantKind)
 def test_quantized_linear_shows_what_is_not_finite(kind: QuantKind, variant: str) -> None:
     """NaN and infinity cannot be integers; they must not come out as ordinary numbers."""
