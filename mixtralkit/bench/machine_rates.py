@@ -23,7 +23,7 @@ class MachineRates:
     """Measures the rates of all ranks together; all of them call `measure` at the same time.
 
     Memory is read by torch's sum of int64, on a CPU the fastest of torch's reductions and faster than a plain loop of
-    wide loads (docs/log.md). Products are torch's, in float32, bfloat16 and int8.
+    wide loads (docs/benchmarks.md). Products are torch's, in float32, bfloat16 and int8.
     """
 
     def __init__(self, group: Group) -> None:
