@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "cpu/fetch.h"
 #include "cpu/matrix.h"
 
 namespace mixtralkit {
@@ -25,8 +26,9 @@ struct Floats {
 };
 
 // kRows rows by kOutputs outputs: as many sums as there are registers for. kWhole says that the inputs fill whole
-// steps: without code for a rest the compiler keeps the sums in registers to the end.
-template <class Dot, int kRows, int kOutputs, bool kWhole>
+// steps: without code for a rest the compiler keeps the sums in registers to the end. kFetch brings in the weights of
+// the next tile meanwhile, in the order in which they lie: on its own a processor does not look that far ahead.
+template <class Dot, int kRows, int kOutputs, bool kWhole, bool kFetch>
 inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, const typename Dot::Weight* w,
                        std::int64_t inputs, float* y, std::int64_t y_stride) {
     Lanes sums[kRows * kOutputs];
@@ -46,6 +48,10 @@ inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, cons
     };
     std::int64_t i = 0;
     for (; i + Dot::kStep <= inputs; i += Dot::kStep) {
+        if constexpr (kFetch) {
+#pragma GCC unroll 8
+            for (int o = 0; o < kOutputs; ++o) fetch(w + (inputs + i) * kOutputs + o * Dot::kStep);
+        }
         add([=](auto* p) { return Dot::input(p + i); }, [=](auto* p) { return Dot::weight(p + i); });
     }
     if constexpr (!kWhole) {
@@ -66,12 +72,12 @@ inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, cons
 }
 
 // Calls float_tile with so many rows, at most kTileRows.
-template <class Dot, bool kWhole, int kOutputs, int kRows = kTileRows>
+template <class Dot, bool kWhole, int kOutputs, bool kFetch, int kRows = kTileRows>
 inline void float_rows(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
                        std::int64_t inputs, float* y, std::int64_t y_stride) {
     if constexpr (kRows > 0) {
-        if (rows < kRows) return float_rows<Dot, kWhole, kOutputs, kRows - 1>(x, rows, w, inputs, y, y_stride);
-        float_tile<Dot, kRows, kOutputs, kWhole>(x, inputs, w, inputs, y, y_stride);
+        if (rows < kRows) return float_rows<Dot, kWhole, kOutputs, kFetch, kRows - 1>(x, rows, w, inputs, y, y_stride);
+        float_tile<Dot, kRows, kOutputs, kWhole, kFetch>(x, inputs, w, inputs, y, y_stride);
     }
 }
 
@@ -79,11 +85,13 @@ template <class Dot, bool kWhole>
 inline void float_outputs(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
                           std::int64_t outputs, std::int64_t inputs, float* y, std::int64_t y_stride) {
     const auto each_tile = [&]<int kOutputs>(std::int64_t o) {
-        for (std::int64_t r = 0; r < rows; r += kTileRows) {
+        const auto rows_from = [&]<bool kFetch>(std::int64_t r) {
             const std::int64_t count = rows - r < kTileRows ? rows - r : kTileRows;
-            float_rows<Dot, kWhole, kOutputs>(x + r * inputs, count, w + o * inputs, inputs, y + r * y_stride + o,
-                                              y_stride);
-        }
+            float_rows<Dot, kWhole, kOutputs, kFetch>(x + r * inputs, count, w + o * inputs, inputs,
+                                                      y + r * y_stride + o, y_stride);
+        };
+        rows_from.template operator()<true>(0);
+        for (std::int64_t r = kTileRows; r < rows; r += kTileRows) rows_from.template operator()<false>(r);
     };
     std::int64_t o = 0;
     for (; rows > 2 && o + kTileOutputs <= outputs; o += kTileOutputs) each_tile.template operator()<kTileOutputs>(o);

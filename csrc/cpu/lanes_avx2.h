@@ -101,6 +101,9 @@ inline float greatest(Lanes a) {
 }
 
 inline IntLanes same_int_lanes(std::int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline IntLanes operator+(IntLanes a, IntLanes b) {
+    return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
+}
 inline void to_float(IntLanes a, Lanes* parts) {
     parts[0] = {_mm256_cvtepi32_ps(a.low)};
     parts[1] = {_mm256_cvtepi32_ps(a.high)};

@@ -102,6 +102,7 @@ inline Lanes sum_all(const Lanes* a) {
 inline float greatest(Lanes a) { return _mm512_reduce_max_ps(a.v); }
 
 inline IntLanes same_int_lanes(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline IntLanes operator+(IntLanes a, IntLanes b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline void to_float(IntLanes a, Lanes* parts) { parts[0] = {_mm512_cvtepi32_ps(a.v)}; }
 // Whole numbers of -128 to 127, as bytes.
 inline void store_bytes(std::int8_t* p, Lanes a) {

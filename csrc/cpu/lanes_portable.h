@@ -158,6 +158,10 @@ inline IntLanes same_int_lanes(std::int32_t x) {
     for (auto& lane : result.v) lane = x;
     return result;
 }
+inline IntLanes operator+(IntLanes a, const IntLanes& b) {
+    for (int i = 0; i < 16; ++i) a.v[i] += b.v[i];
+    return a;
+}
 inline void to_float(IntLanes a, Lanes* parts) {
     for (int i = 0; i < 16; ++i) parts[i / kLanes].v[i % kLanes] = static_cast<float>(a.v[i]);
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cpu/fetch.h"
 #include "cpu/matrix.h"
 
 namespace mixtralkit {
@@ -51,10 +52,13 @@ struct Int8 {
     static constexpr bool kMins = false;
     static constexpr std::int64_t kGroupBytes = kBlock * kGroup;
 
-    // Calls take(codes, i) with the codes of the inputs i to i + 3 of the group, for all i.
+    // Calls take(codes, i, n) with the codes of the inputs i to i + 3 of the group, for all i; it is the n-th call.
     template <class Take>
     static void each_quad(const std::uint8_t* codes, Take take) {
-        for (int i = 0; i < kGroup; i += 4) take(load_codes(codes + i * kBlock), i);
+#pragma GCC unroll 16
+        for (int i = 0; i < kGroup; i += 4) {
+            take(load_codes(codes + i * kBlock), i, i / 4);
+        }
     }
 };
 
@@ -62,13 +66,16 @@ struct Int4 {
     static constexpr int kOffset = 0;
     static constexpr bool kMins = true;
     static constexpr std::int64_t kGroupBytes = kBlock * kGroup / 2;
+    static constexpr std::int64_t kAhead = 2 * kGroupBytes;
 
     template <class Take>
     static void each_quad(const std::uint8_t* codes, Take take) {
+#pragma GCC unroll 8
         for (int i = 0; i < kGroup / 2; i += 4) {
+            fetch(codes + i * kBlock + kAhead);
             const CodeLanes both = load_codes(codes + i * kBlock);
-            take(low_nibbles(both), i);
-            take(high_nibbles(both), i + kGroup / 2);
+            take(low_nibbles(both), i, i / 2);
+            take(high_nibbles(both), i + kGroup / 2, i / 2 + 1);
         }
     }
 };
@@ -77,20 +84,31 @@ struct Int4 {
 template <class Codes, int kRows>
 inline void quantized_tile(const QuantizedRow* rows, const std::uint8_t* codes, const Fp16* scales, const Fp16* mins,
                            std::int64_t inputs, float* y, std::int64_t y_stride, int width) {
+    constexpr int kChains = kRows < 4 ? 4 / kRows : 1;  // few rows need several sums, or one would wait for itself
     Lanes totals[kRows][kParts];
     for (auto& row : totals) {
         for (auto& total : row) total = zero_lanes();
     }
     for (std::int64_t group = 0; group < inputs / kGroup; ++group) {
-        IntLanes dots[kRows];
+        IntLanes dots[kRows][kChains];
 #pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) dots[r] = dot_start(Codes::kOffset, rows[r].sums[group]);
-        Codes::each_quad(codes + group * Codes::kGroupBytes, [&](CodeLanes quad, int i) {
+        for (int r = 0; r < kRows; ++r) {
+            dots[r][0] = dot_start(Codes::kOffset, rows[r].sums[group]);
+#pragma GCC unroll 4
+            for (int chain = 1; chain < kChains; ++chain) dots[r][chain] = same_int_lanes(0);
+        }
+        Codes::each_quad(codes + group * Codes::kGroupBytes, [&](CodeLanes quad, int i, int n) {
 #pragma GCC unroll 8
             for (int r = 0; r < kRows; ++r) {
-                dots[r] = dot4<Codes::kOffset>(dots[r], quad, rows[r].bytes + group * kGroup + i);
+                IntLanes& dot = dots[r][n % kChains];
+                dot = dot4<Codes::kOffset>(dot, quad, rows[r].bytes + group * kGroup + i);
             }
         });
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+            for (int chain = 1; chain < kChains; ++chain) dots[r][0] = dots[r][0] + dots[r][chain];
+        }
 #pragma GCC unroll 2
         for (int part = 0; part < kParts; ++part) {
             const std::int64_t at = group * kBlock + part * kLanes;
@@ -98,7 +116,7 @@ inline void quantized_tile(const QuantizedRow* rows, const std::uint8_t* codes, 
 #pragma GCC unroll 8
             for (int r = 0; r < kRows; ++r) {
                 Lanes dot[kParts];
-                to_float(dots[r], dot);
+                to_float(dots[r][0], dot);
                 Lanes& total = totals[r][part];
                 total = fma(scale * same_lanes(rows[r].scales[group]), dot[part], total);
                 if constexpr (Codes::kMins) {
@@ -112,6 +130,15 @@ inline void quantized_tile(const QuantizedRow* rows, const std::uint8_t* codes, 
         float row[kBlock];
         for (int part = 0; part < kParts; ++part) store(row + part * kLanes, totals[r][part]);
         for (int o = 0; o < width; ++o) y[r * y_stride + o] = row[o];
+    }
+}
+
+// Calls quantized_tile with so many rows, at most kRows.
+template <class Codes, int kRows = 8, class... Rest>
+inline void quantized_rows(std::int64_t rows, Rest... rest) {
+    if constexpr (kRows > 0) {
+        if (rows < kRows) return quantized_rows<Codes, kRows - 1>(rows, rest...);
+        quantized_tile<Codes, kRows>(rest...);
     }
 }
 
@@ -130,19 +157,8 @@ inline void quantized_product(const void* x, std::int64_t rows, const Matrix& w,
             const std::int64_t count = rows - r < 8 ? rows - r : 8;
             for (std::int64_t i = 0; i < count; ++i) tile[i] = QuantizedRow::at(const_cast<void*>(x), r + i, w.inputs);
             float* to = y + r * y_stride + (o - begin);
-            const auto run = [&]<int kRows>() {
-                quantized_tile<Codes, kRows>(tile, codes, scales, mins, w.inputs, to, y_stride, width);
-                r += kRows;
-            };
-            if (count == 8) {
-                run.template operator()<8>();
-            } else if (count >= 4) {
-                run.template operator()<4>();
-            } else if (count >= 2) {
-                run.template operator()<2>();
-            } else {
-                run.template operator()<1>();
-            }
+            quantized_rows<Codes>(count, tile, codes, scales, mins, w.inputs, to, y_stride, width);
+            r += count;
         }
     }
 }

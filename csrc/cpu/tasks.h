@@ -1,6 +1,7 @@
 // Work in pieces, done by torch's threads.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
@@ -11,17 +12,26 @@
 
 namespace mixtralkit {
 
-// Calls run(i) for every i below `count`, each once. A thread takes the next piece when it is done with one, in
-// ascending order, so that a slow core does not keep the others waiting.
+// Calls run(i) for every i below `count`, each once. A thread takes neighbouring pieces, which memory likes, half its
+// share of what is left at a time: many at first and single ones in the end, so that a slow core does not keep the
+// others waiting.
 template <class Run>
 void each_task(std::int64_t count, const Run& run) {
     const std::int64_t threads = count > 1 ? torch::stable::get_num_threads() : 1;
     std::atomic<std::int64_t> next{0};
     const auto work = [&](std::int64_t, std::int64_t) {
-        for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) run(i);
+        for (std::int64_t begin = next.load(std::memory_order_relaxed); begin < count;) {
+            const std::int64_t end = begin + std::max<std::int64_t>(1, (count - begin) / (2 * threads));
+            if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+            for (std::int64_t i = begin; i < end; ++i) run(i);
+            begin = next.load(std::memory_order_relaxed);
+        }
     };
-    if (threads == 1) return work(0, 1);
-    torch::stable::parallel_for(0, threads, 1, work);
+    if (threads == 1) {
+        for (std::int64_t i = 0; i < count; ++i) run(i);
+    } else {
+        torch::stable::parallel_for(0, threads, 1, work);
+    }
 }
 
 // Memory for the time of a call, on a cache line of its own.
