@@ -8,7 +8,7 @@ from shape import BATCH_SIZES, PREFILL
 from weights import gguf_files, our_checkpoints, vllm_folder
 
 HERE = Path(__file__).parent
-EXPERTS = ("eager", "batched_mm", "grouped_mm")
+EXPERTS = ("eager", "grouped_mm")
 DTYPES = ("bfloat16", "float32")
 
 
