@@ -1,8 +1,8 @@
 """transformers' times: `python transformers_steps.py DTYPE EXPERTS THREADS`.
 
-DTYPE is bfloat16 or float32, EXPERTS its implementation of the experts: eager or grouped_mm. The third, batched_mm, copies
-an expert's weights for each of its rows: 15 GB for 512 tokens, and 136 and 2,653 ms a step of 1 and 8 requests where eager
-took 66 and 167 (bfloat16, 2 cores of an AMD EPYC).
+DTYPE is bfloat16 or float32, EXPERTS its implementation of the experts: eager or grouped_mm. The third, batched_mm,
+copies an expert's weights for each of its rows: 15 GB for 512 tokens, and 136 and 2,653 ms a step of 1 and 8 requests
+where eager took 66 and 167 (bfloat16, 2 cores of an AMD EPYC).
 """
 
 import sys
