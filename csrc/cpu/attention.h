@@ -15,42 +15,49 @@ namespace {
 
 constexpr float kNothing = -__builtin_inff();
 
-// What is known of a query so far: the greatest score, and by lane the sum of e ** (score - greatest).
+// What is known of a query so far: the greatest score, and by lane the sum of e ** (score - greatest); and which
+// positions of the chunk at hand it sees.
 struct Running {
     float greatest;
+    int first, last;
     Lanes total;
 };
 
-// The scores of one query become their weights, e ** (score - greatest); those outside [first, last) become 0. Returns
-// the factor by which everything before shrinks.
-inline float weigh(float* scores, int first, int last, Running& running) {
-    if (first >= last) {
-        for (int i = 0; i < kChunk; i += kLanes) store(scores + i, zero_lanes());
-        return 1.0f;
-    }
+inline float exponential_of_one(float x) {
+    float all[kLanes];
+    store(all, exponential(same_lanes(x)));
+    return all[0];
+}
+
+// The scores of one query become their weights, e ** (score - greatest). Returns the factor by which everything before
+// shrinks.
+inline float weigh(float* scores, Running& running) {
+    const int first = running.first, last = running.last;
+    if (first >= last) return 1.0f;
     for (int i = 0; i < first; ++i) scores[i] = kNothing;
     for (int i = last; i < kChunk; ++i) scores[i] = kNothing;
     Lanes most = same_lanes(running.greatest);
     for (int i = 0; i < kChunk; i += kLanes) most = greater(most, load(scores + i));
     const float now = greatest(most);
-    const float shrink = running.greatest == now ? 1.0f : __builtin_expf(running.greatest - now);
+    const float shrink = running.greatest == now ? 1.0f : exponential_of_one(running.greatest - now);
     Lanes total = running.total * same_lanes(shrink);
     for (int i = 0; i < kChunk; i += kLanes) {
         const Lanes weight = exponential(load(scores + i) - same_lanes(now));
         store(scores + i, weight);
         total = total + weight;
     }
-    running = {now, total};
+    running = {now, first, last, total};
     return shrink;
 }
 
-// out[r][at...] += sum over i of weights[r][i] * values[i][at...], for kRows queries and one vector of elements.
+// out[r] += sum over i from `first` to `last` of weights[r][i] * values[i], for kRows queries and one vector of
+// elements.
 template <int kRows, class Number, class Load, class Store>
-inline void add_values(const float* weights, const Number* values, std::int64_t width, int count, float* out,
+inline void add_values(const float* weights, const Number* values, std::int64_t width, int first, int last, float* out,
                        Load load_part, Store store_part) {
     Lanes sums[kRows];
     for (int r = 0; r < kRows; ++r) sums[r] = load_part(out + r * width);
-    for (int i = 0; i < count; ++i) {
+    for (int i = first; i < last; ++i) {
         const Lanes value = load_part(values + i * width);
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) sums[r] = fma(same_lanes(weights[r * kChunk + i]), value, sums[r]);
@@ -59,16 +66,17 @@ inline void add_values(const float* weights, const Number* values, std::int64_t 
 }
 
 template <int kRows, class Number>
-inline void add_all_values(const float* weights, const Number* values, std::int64_t width, int count, float* out) {
+inline void add_all_values(const float* weights, const Number* values, std::int64_t width, int first, int last,
+                           float* out) {
     std::int64_t at = 0;
     for (; at + kLanes <= width; at += kLanes) {
         add_values<kRows>(
-            weights, values + at, width, count, out + at, [](auto* p) { return load(p); },
+            weights, values + at, width, first, last, out + at, [](auto* p) { return load(p); },
             [](float* p, Lanes a) { store(p, a); });
     }
     if (const int rest = static_cast<int>(width - at)) {
         add_values<kRows>(
-            weights, values + at, width, count, out + at, [=](auto* p) { return load_first(p, rest); },
+            weights, values + at, width, first, last, out + at, [=](auto* p) { return load_first(p, rest); },
             [=](float* p, Lanes a) { store_first(p, rest, a); });
     }
 }
@@ -80,7 +88,7 @@ inline void attend(const AttentionTask& task, const float* queries, float* out, 
     const std::int64_t width = task.head_dim, rows = task.tokens * task.repeats;
     auto* running = static_cast<Running*>(scratch);
     auto* scores = reinterpret_cast<float*>(running + rows);
-    for (std::int64_t r = 0; r < rows; ++r) running[r] = {kNothing, zero_lanes()};
+    for (std::int64_t r = 0; r < rows; ++r) running[r] = {kNothing, 0, 0, zero_lanes()};
     for (std::int64_t i = 0; i < rows * width; ++i) out[i] = 0.0f;
     const auto first_seen = [&](std::int64_t position) {
         return position < task.window ? 0 : position - task.window + 1;
@@ -96,13 +104,22 @@ inline void attend(const AttentionTask& task, const float* queries, float* out, 
             const auto inside = [&](std::int64_t at) {
                 return static_cast<int>(at < chunk ? 0 : at - chunk < kChunk ? at - chunk : kChunk);
             };
-            const float shrink =
-                weigh(scores + r * kChunk, inside(first_seen(position)), inside(position + 1), running[r]);
+            running[r].first = inside(first_seen(position));
+            running[r].last = inside(position + 1);
+            const float shrink = weigh(scores + r * kChunk, running[r]);
             for (std::int64_t i = 0; shrink != 1.0f && i < width; ++i) out[r * width + i] *= shrink;
         }
-        std::int64_t r = 0;
-        for (; r + 4 <= rows; r += 4) add_all_values<4>(scores + r * kChunk, values, width, count, out + r * width);
-        for (; r < rows; ++r) add_all_values<1>(scores + r * kChunk, values, width, count, out + r * width);
+        // Queries that see the same positions go through together. What a query does not see is not even multiplied by
+        // 0: it may be infinite.
+        for (std::int64_t r = 0; r < rows;) {
+            const int first = running[r].first, last = running[r].last;
+            bool four = r + 4 <= rows;
+            for (std::int64_t i = r; four && i < r + 4; ++i)
+                four = running[i].first == first && running[i].last == last;
+            const auto add = four ? add_all_values<4, Number> : add_all_values<1, Number>;
+            add(scores + r * kChunk, values, width, first, last, out + r * width);
+            r += four ? 4 : 1;
+        }
     }
     for (std::int64_t r = 0; r < rows; ++r) {
         const float total = sum(running[r].total);

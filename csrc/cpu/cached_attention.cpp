@@ -39,32 +39,33 @@ class LayerCache {
 };
 
 // Keys turned and values of one part, into the cache.
-void store_part(const AttentionInputs& in, const CacheShape& shape, const LayerCache& cache, const Part& part) {
+void store_part(const Kernels& run, const AttentionInputs& in, const CacheShape& shape, const LayerCache& cache,
+                const Part& part) {
     const std::int64_t d = shape.head_dim, width = (in.heads + 2 * shape.kv_heads) * d;
     const Scratch turned(d * 4);
     for (std::int64_t t = part.first; t < part.first + part.tokens; ++t) {
         const std::int64_t row = part.segment->row + t, position = part.segment->start + t;
         const float* key = in.qkv + row * width + in.heads * d;
         for (std::int64_t g = 0; g < shape.kv_heads; ++g, key += d) {
-            kernels().rotate(key, in.cos + row * d / 2, in.sin + row * d / 2, d / 2, turned.floats());
-            kernels().convert(shape.kind, turned.floats(), d, cache.key(part.segment->slot, g, position));
-            kernels().convert(shape.kind, key + shape.kv_heads * d, d, cache.value(part.segment->slot, g, position));
+            run.rotate(key, in.cos + row * d / 2, in.sin + row * d / 2, d / 2, turned.floats());
+            run.convert(shape.kind, turned.floats(), d, cache.key(part.segment->slot, g, position));
+            run.convert(shape.kind, key + shape.kv_heads * d, d, cache.value(part.segment->slot, g, position));
         }
     }
 }
 
 // The queries of one part that share the KV head `head`.
-void attend_part(const AttentionInputs& in, const CacheShape& shape, const LayerCache& cache, const Part& part,
-                 std::int64_t head, float* out) {
+void attend_part(const Kernels& run, const AttentionInputs& in, const CacheShape& shape, const LayerCache& cache,
+                 const Part& part, std::int64_t head, float* out) {
     const std::int64_t d = shape.head_dim, width = (in.heads + 2 * shape.kv_heads) * d;
     const std::int64_t repeats = in.heads / shape.kv_heads, rows = part.tokens * repeats;
-    const Scratch memory(2 * rows * d * 4), scratch(kernels().attention_scratch(rows));
+    const Scratch memory(2 * rows * d * 4), scratch(run.attention_scratch(rows));
     float *queries = memory.floats(), *results = queries + rows * d;
     const float scale = 1.0f / std::sqrt(static_cast<float>(d));
     for (std::int64_t r = 0; r < rows; ++r) {
         const std::int64_t row = part.segment->row + part.first + r / repeats;
         const float* query = in.qkv + row * width + (head * repeats + r % repeats) * d;
-        kernels().rotate(query, in.cos + row * d / 2, in.sin + row * d / 2, d / 2, queries + r * d);
+        run.rotate(query, in.cos + row * d / 2, in.sin + row * d / 2, d / 2, queries + r * d);
     }
     for (std::int64_t i = 0; i < rows * d; ++i) queries[i] *= scale;
     const std::int64_t slot = part.segment->slot;
@@ -75,7 +76,7 @@ void attend_part(const AttentionInputs& in, const CacheShape& shape, const Layer
                              repeats,
                              d,
                              in.window};
-    kernels().attend(shape.kind, task, queries, results, scratch.at());
+    run.attend(shape.kind, task, queries, results, scratch.at());
     for (std::int64_t r = 0; r < rows; ++r) {
         const std::int64_t row = part.segment->row + part.first + r / repeats;
         std::copy_n(results + r * d, d, out + (row * in.heads + head * repeats + r % repeats) * d);
@@ -86,6 +87,7 @@ void attend_part(const AttentionInputs& in, const CacheShape& shape, const Layer
 
 void cached_attention(const AttentionInputs& in, const std::vector<Segment>& segments, const CacheShape& shape,
                       void* keys, void* values, float* out) {
+    const Kernels& run = kernels();
     const LayerCache cache(shape, keys, values);
     std::vector<Part> parts;
     for (const Segment& segment : segments) {
@@ -94,11 +96,11 @@ void cached_attention(const AttentionInputs& in, const std::vector<Segment>& seg
         }
     }
     const auto count = static_cast<std::int64_t>(parts.size());
-    each_task(count, [&](std::int64_t i) { store_part(in, shape, cache, parts[static_cast<std::size_t>(i)]); });
+    each_task(count, [&](std::int64_t i) { store_part(run, in, shape, cache, parts[static_cast<std::size_t>(i)]); });
     // The last tokens see the most: they go first, so that no thread is left with a long one at the end.
     each_task(count * shape.kv_heads, [&](std::int64_t i) {
         const auto part = static_cast<std::size_t>(count - 1 - i / shape.kv_heads);
-        attend_part(in, shape, cache, parts[part], i % shape.kv_heads, out);
+        attend_part(run, in, shape, cache, parts[part], i % shape.kv_heads, out);
     });
 }
 

@@ -1,6 +1,6 @@
-// Products of rows with float matrices. Each output is one sum over the inputs: lane i adds up the inputs i, i + step,
-// ... in ascending order, then the lanes are added as a tree. How many rows and outputs go through together changes
-// nothing.
+// Products of rows with float matrices. Each output is one sum over the inputs, in ascending steps of a vector: a lane
+// always adds up the same inputs, then the lanes are added as a tree. How many rows and outputs go through together
+// changes nothing.
 #pragma once
 
 #include <cstdint>

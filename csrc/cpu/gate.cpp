@@ -13,7 +13,8 @@ namespace {
 // NaN counts as the greatest, as it does for torch.topk.
 bool comes_before(float a, float b) { return a > b || (a != a && b == b); }
 
-void choose(const float* logits, std::int64_t experts, std::int64_t top_k, std::int64_t* ids, float* weights) {
+void choose(const Kernels& run, const float* logits, std::int64_t experts, std::int64_t top_k, std::int64_t* ids,
+            float* weights) {
     for (std::int64_t k = 0; k < top_k; ++k) {
         std::int64_t best = -1;
         for (std::int64_t e = 0; e < experts; ++e) {
@@ -24,18 +25,29 @@ void choose(const float* logits, std::int64_t experts, std::int64_t top_k, std::
         ids[k] = best;
         weights[k] = logits[best] - logits[ids[0]];
     }
-    kernels().exponential(weights, top_k, weights);
+    run.exponential(weights, top_k, weights);
     float total = 0.0f;
     for (std::int64_t k = 0; k < top_k; ++k) total += weights[k];
     for (std::int64_t k = 0; k < top_k; ++k) weights[k] /= total;
+}
+
+void check_permutation(const std::int64_t* values, std::int64_t count, const char* what) {
+    std::vector<bool> seen(static_cast<std::size_t>(count));
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::int64_t value = values[i];
+        STD_TORCH_CHECK(0 <= value && value < count && !seen[static_cast<std::size_t>(value)], what,
+                        " must have each number below ", count, " once; ", value, " is wrong");
+        seen[static_cast<std::size_t>(value)] = true;
+    }
 }
 
 }  // namespace
 
 void choose_experts(const float* logits, std::int64_t tokens, std::int64_t experts, std::int64_t top_k,
                     std::int64_t* ids, float* weights) {
+    const Kernels& run = kernels();
     for (std::int64_t t = 0; t < tokens; ++t) {
-        choose(logits + t * experts, experts, top_k, ids + t * top_k, weights + t * top_k);
+        choose(run, logits + t * experts, experts, top_k, ids + t * top_k, weights + t * top_k);
     }
 }
 
@@ -45,6 +57,7 @@ void sort_by_expert(const std::int64_t* ids, std::int64_t pairs, const std::int6
     const auto at = [](std::vector<std::int64_t>& of, std::int64_t i) -> std::int64_t& {
         return of[static_cast<std::size_t>(i)];
     };
+    check_permutation(order, experts, "the order of the experts");
     for (std::int64_t i = 0; i < experts; ++i) at(place, order[i]) = i, counts[i] = 0;
     for (std::int64_t p = 0; p < pairs; ++p) {
         STD_TORCH_CHECK(0 <= ids[p] && ids[p] < experts, "there is no expert ", ids[p], " among ", experts);
@@ -56,6 +69,7 @@ void sort_by_expert(const std::int64_t* ids, std::int64_t pairs, const std::int6
 
 void add_results(const float* rows, const std::int64_t* pairs, const float* weights, std::int64_t tokens,
                  std::int64_t top_k, std::int64_t dim, float* y) {
+    check_permutation(pairs, tokens * top_k, "the pairs");
     std::vector<std::int64_t> row_of(static_cast<std::size_t>(tokens * top_k));
     for (std::int64_t i = 0; i < tokens * top_k; ++i) row_of[static_cast<std::size_t>(pairs[i])] = i;
     each_task(pieces(tokens, kTokensPerTask), [&](std::int64_t task) {

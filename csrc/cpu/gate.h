@@ -10,7 +10,8 @@ void choose_experts(const float* logits, std::int64_t tokens, std::int64_t exper
                     std::int64_t* ids, float* weights);
 
 // Which flat (token, k) pair stands at each place when the pairs are sorted by the place of their expert in `order`,
-// equal ones staying in order, and how many pairs each expert of `order` has. Throws for an id that is not in `order`.
+// equal ones staying in order, and how many pairs each expert of `order` has. Throws unless
+// `order` has every expert once and every id is one of them.
 void sort_by_expert(const std::int64_t* ids, std::int64_t pairs, const std::int64_t* order, std::int64_t experts,
                     std::int64_t* sorted, std::int64_t* counts);
 

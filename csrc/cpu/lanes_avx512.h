@@ -50,7 +50,7 @@ inline Lanes load_first(const Half* p, int count) {
 
 inline void store(float* p, Lanes a) { _mm512_storeu_ps(p, a.v); }
 inline void store_first(float* p, int count, Lanes a) { _mm512_mask_storeu_ps(p, first_mask(count), a.v); }
-// Rounded to the nearest, ties to even.
+// Rounded to the nearest, ties to even; what is below the smallest normal number becomes 0, as in products of bfloat16.
 inline void store(Bf16* p, Lanes a) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(a.v));
 }
@@ -77,7 +77,13 @@ inline Lanes round_even(Lanes a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_
 // a * 2 ** n for whole n, with gradual underflow and overflow to infinity.
 inline Lanes times_power_of_two(Lanes a, Lanes n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 
-inline float sum(Lanes a) { return _mm512_reduce_add_ps(a.v); }
+// Halves are added, then quarters, then pairs: the order that sum_all keeps too.
+inline float sum(Lanes a) {
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
 // The sums of 16 vectors, each added up in the same order as by sum(): halves, then quarters, ...
 template <int kFirst, int kSecond>
 inline __m512 fold_quarters(__m512 a, __m512 b) {

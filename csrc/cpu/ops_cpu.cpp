@@ -100,9 +100,19 @@ Matrix matrix_of(const std::vector<Tensor>& data, const std::vector<Tensor>& sca
     return {kind, t.data_ptr(), read<Fp16>(scales[i]), min_bits, outputs, inputs};
 }
 
+void check_lists(const std::vector<Tensor>& data, const std::vector<Tensor>& scales, const std::vector<Tensor>& mins) {
+    for (const auto* factors : {&scales, &mins}) {
+        STD_TORCH_CHECK(factors->empty() || factors->size() == data.size(), factors->size(),
+                        " scales or mins do not go with ", data.size(), " matrices");
+    }
+    STD_TORCH_CHECK(mins.empty() || !scales.empty(), "mins go with scales");
+}
+
 Tensor linear(Tensor x, std::vector<Tensor> data, std::vector<Tensor> scales, std::vector<Tensor> mins,
               std::vector<int64_t> outputs) {
     check_activations(x, 2);
+    check_lists(data, scales, mins);
+    STD_TORCH_CHECK(!data.empty() && outputs.size() == data.size(), "the outputs of each of the matrices are needed");
     std::vector<Matrix> weights;
     int64_t width = 0;
     for (std::size_t i = 0; i < data.size(); width += outputs[i++]) {
@@ -119,16 +129,23 @@ Tensor expert_mlp_op(Tensor rows, std::vector<int64_t> counts, std::vector<Tenso
                      std::vector<Tensor> mins, int64_t hidden) {
     check_activations(rows, 2);
     const int64_t dim = rows.size(1);
+    check_lists(data, scales, mins);
     STD_TORCH_CHECK(data.size() == 3 * counts.size(), "three weights are needed for each of ", counts.size(),
                     " experts");
     std::vector<Expert> experts;
     int64_t total = 0;
     for (std::size_t e = 0; e < counts.size(); total += counts[e++]) {
+        STD_TORCH_CHECK(counts[e] >= 0, "expert ", e, " cannot have ", counts[e], " rows");
         if (counts[e] == 0) continue;
         const auto weight = [&](std::size_t which, int64_t outputs, int64_t inputs) {
             return matrix_of(data, scales, mins, 3 * e + which, outputs, inputs);
         };
         experts.push_back({weight(0, hidden, dim), weight(1, dim, hidden), weight(2, hidden, dim), counts[e]});
+    }
+    for (const Expert& expert : experts) {
+        for (const Matrix& weight : {expert.w1, expert.w2, expert.w3}) {
+            STD_TORCH_CHECK(weight.kind == experts[0].w1.kind, "the weights of one call must be of one kind");
+        }
     }
     STD_TORCH_CHECK(total == rows.size(0), "the counts add up to ", total, ", not to the ", rows.size(0),
                     " rows given");
@@ -141,12 +158,15 @@ Tensor rms_norm(Tensor x, Tensor weight, double eps) {
     check_activations(x, 2);
     STD_TORCH_CHECK(weight.is_contiguous() && weight.numel() == x.size(1), "a weight of ", x.size(1), " is needed");
     Tensor y = new_floats(x.size(0), x.size(1));
-    const int64_t rows = x.size(0), dim = x.size(1), per_task = std::max<int64_t>(1, 16384 / dim);
+    const int64_t rows = x.size(0), dim = x.size(1), per_task = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, dim));
     const Kind kind = float_kind(weight);
+    const Kernels& run = kernels();
+    const float* from = read<float>(x);
+    float* to = write(y);
+    const void* factors = weight.data_ptr();
     each_task(pieces(rows, per_task), [&](int64_t task) {
         for (int64_t r = task * per_task; r < std::min(rows, (task + 1) * per_task); ++r) {
-            kernels().rms_norm(kind, read<float>(x) + r * dim, weight.data_ptr(), dim, static_cast<float>(eps),
-                               write(y) + r * dim);
+            run.rms_norm(kind, from + r * dim, factors, dim, static_cast<float>(eps), to + r * dim);
         }
     });
     return y;
@@ -161,6 +181,11 @@ Tensor attention(Tensor qkv, Tensor keys, Tensor values, Tensor segments, Tensor
     for (const Tensor& t : {keys, values})
         STD_TORCH_CHECK(t.is_cpu() && t.is_contiguous() && t.dim() == 4, "a cache of [slots, G, context, d] is needed");
     const CacheShape shape{float_kind(keys), keys.size(0), keys.size(1), keys.size(2), keys.size(3)};
+    for (int64_t i = 0; i < 4; ++i) {
+        STD_TORCH_CHECK(values.size(i) == keys.size(i) && keys.size(i) > 0, "keys and values must be of one shape");
+    }
+    STD_TORCH_CHECK(shape.head_dim % 2 == 0 && heads > 0 && window > 0, "pairs, heads and a window are needed");
+    STD_TORCH_CHECK(segments.dim() == 2 && segments.size(1) == 3, "slot, start and length of each segment are needed");
     STD_TORCH_CHECK(float_kind(values) == shape.kind, "keys and values must be of one dtype");
     STD_TORCH_CHECK(qkv.size(1) == (heads + 2 * shape.kv_heads) * shape.head_dim,
                     "queries, keys and values do not fit the cache");
@@ -171,7 +196,7 @@ Tensor attention(Tensor qkv, Tensor keys, Tensor values, Tensor segments, Tensor
     int64_t tokens = 0;
     for (int64_t i = 0; i < segments.size(0); ++i) {
         const int64_t* s = read<int64_t>(segments) + 3 * i;
-        STD_TORCH_CHECK(s[0] >= 0 && s[0] < shape.slots && s[1] >= 0 && s[2] > 0 && s[1] + s[2] <= shape.context,
+        STD_TORCH_CHECK(s[0] >= 0 && s[0] < shape.slots && s[1] >= 0 && s[2] >= 0 && s[1] + s[2] <= shape.context,
                         "a segment of ", s[2], " tokens at ", s[1], " in slot ", s[0], " does not fit the cache");
         parts.push_back({s[0], s[1], s[2], tokens});
         tokens += s[2];
@@ -186,6 +211,7 @@ Tensor attention(Tensor qkv, Tensor keys, Tensor values, Tensor segments, Tensor
 // Cosine and sine of position * theta ** (-2i / head_dim), the angles in float32.
 std::tuple<Tensor, Tensor> rotations(Tensor positions, int64_t head_dim, double theta) {
     check_ids(positions);
+    STD_TORCH_CHECK(head_dim > 0 && head_dim % 2 == 0, "a head of ", head_dim, " elements has no pairs");
     const int64_t tokens = positions.numel(), half = head_dim / 2;
     Tensor cos = new_floats(tokens, half), sin = new_floats(tokens, half);
     std::vector<float> speeds;
@@ -193,13 +219,15 @@ std::tuple<Tensor, Tensor> rotations(Tensor positions, int64_t head_dim, double 
         speeds.push_back(
             static_cast<float>(std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim))));
     }
+    const int64_t* at = read<int64_t>(positions);
+    float *to_cos = write(cos), *to_sin = write(sin);
     each_task(pieces(tokens, kTokensPerTask), [&](int64_t task) {
         for (int64_t t = task * kTokensPerTask; t < std::min(tokens, (task + 1) * kTokensPerTask); ++t) {
-            const auto position = static_cast<float>(read<int64_t>(positions)[t]);
+            const auto position = static_cast<float>(at[t]);
             for (int64_t i = 0; i < half; ++i) {
                 const double angle = position * speeds[static_cast<std::size_t>(i)];
-                write(cos)[t * half + i] = static_cast<float>(std::cos(angle));
-                write(sin)[t * half + i] = static_cast<float>(std::sin(angle));
+                to_cos[t * half + i] = static_cast<float>(std::cos(angle));
+                to_sin[t * half + i] = static_cast<float>(std::sin(angle));
             }
         }
     });
@@ -228,13 +256,16 @@ Tensor take_rows(Tensor x, Tensor pairs, int64_t top_k) {
     check_activations(x, 2);
     check_ids(pairs);
     STD_TORCH_CHECK(top_k > 0, "top ", top_k);
-    const int64_t rows = pairs.numel(), dim = x.size(1);
+    const int64_t rows = pairs.numel(), tokens = x.size(0), dim = x.size(1);
     Tensor y = new_floats(rows, dim);
+    const auto* ids = read<int64_t>(pairs);
+    const float* from = read<float>(x);
+    float* to = write(y);
     each_task(pieces(rows, kTokensPerTask), [&](int64_t task) {
         for (int64_t i = task * kTokensPerTask; i < std::min(rows, (task + 1) * kTokensPerTask); ++i) {
-            const int64_t token = read<int64_t>(pairs)[i] / top_k;
-            STD_TORCH_CHECK(0 <= token && token < x.size(0), "there is no token ", token, " among ", x.size(0));
-            std::copy_n(read<float>(x) + token * dim, dim, write(y) + i * dim);
+            const int64_t pair = ids[i];
+            STD_TORCH_CHECK(0 <= pair && pair < tokens * top_k, "there is no pair ", pair, " of ", tokens, " tokens");
+            std::copy_n(from + pair / top_k * dim, dim, to + i * dim);
         }
     });
     return y;
@@ -245,8 +276,8 @@ Tensor sum_rows(Tensor rows, Tensor pairs, Tensor weights) {
     check_activations(weights, 2);
     check_ids(pairs);
     const int64_t tokens = weights.size(0), top_k = weights.size(1), dim = rows.size(1);
-    STD_TORCH_CHECK(rows.size(0) == tokens * top_k && pairs.numel() == tokens * top_k, "a row for each of ",
-                    tokens * top_k, " pairs is needed");
+    STD_TORCH_CHECK(top_k > 0 && rows.size(0) == tokens * top_k && pairs.numel() == tokens * top_k,
+                    "a row for each of ", tokens * top_k, " pairs is needed");
     Tensor y = new_floats(tokens, dim);
     add_results(read<float>(rows), read<int64_t>(pairs), read<float>(weights), tokens, top_k, dim, write(y));
     return y;

@@ -14,13 +14,13 @@ constexpr std::int64_t kRowsPerPanel = 1024;  // of expert_mlp: bounds the memor
 // Rows made ready for products with matrices of a kind.
 class ReadyRows {
   public:
-    ReadyRows(Kind kind, std::int64_t rows, std::int64_t inputs)
-        : kind_(kind), inputs_(inputs), stride_(kernels().ready_bytes(kind, inputs)), memory_(rows * stride_) {}
+    ReadyRows(const Kernels& run, Kind kind, std::int64_t rows, std::int64_t inputs)
+        : run_(run), kind_(kind), inputs_(inputs), stride_(run.ready_bytes(kind, inputs)), memory_(rows * stride_) {}
 
     void* row(std::int64_t r) const { return memory_.at(r * stride_); }
 
     void take_all(const float* x, std::int64_t rows) const {
-        const std::int64_t per_task = std::max<std::int64_t>(1, 16384 / inputs_);
+        const std::int64_t per_task = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, inputs_));
         each_task(pieces(rows, per_task), [&](std::int64_t task) {
             const std::int64_t r = task * per_task;
             take(x + r * inputs_, inputs_, r, std::min(per_task, rows - r), 0, inputs_);
@@ -30,10 +30,11 @@ class ReadyRows {
     // The columns `begin` to `end` of `rows` rows from `first` on; x points at column `begin`.
     void take(const float* x, std::int64_t x_stride, std::int64_t first, std::int64_t rows, std::int64_t begin,
               std::int64_t end) const {
-        kernels().make_ready(kind_, x, x_stride, rows, begin, end, inputs_, row(first));
+        run_.make_ready(kind_, x, x_stride, rows, begin, end, inputs_, row(first));
     }
 
   private:
+    const Kernels& run_;
     Kind kind_;
     std::int64_t inputs_, stride_;
     Scratch memory_;
@@ -68,10 +69,10 @@ std::vector<Expert> panel_of(const std::vector<Expert>& experts, std::int64_t be
     return panel;
 }
 
-void run_panel(const float* x, const std::vector<Expert>& experts, std::int64_t rows, float* y) {
+void run_panel(const Kernels& run, const float* x, const std::vector<Expert>& experts, std::int64_t rows, float* y) {
     const Matrix& any = experts.front().w1;
     const std::int64_t dim = any.inputs, hidden = any.outputs;
-    const ReadyRows inputs(any.kind, rows, dim), activations(experts.front().w2.kind, rows, hidden);
+    const ReadyRows inputs(run, any.kind, rows, dim), activations(run, any.kind, rows, hidden);
     inputs.take_all(x, rows);
 
     std::vector<Piece> up, down;
@@ -80,7 +81,6 @@ void run_panel(const float* x, const std::vector<Expert>& experts, std::int64_t 
         add_pieces(up, e, row, experts[e].rows, hidden);
         add_pieces(down, e, row, experts[e].rows, dim);
     }
-    const Kernels& run = kernels();
     each_task(static_cast<std::int64_t>(up.size()), [&](std::int64_t task) {
         const Piece& p = up[static_cast<std::size_t>(task)];
         const std::int64_t width = p.end - p.begin;
@@ -101,7 +101,8 @@ void run_panel(const float* x, const std::vector<Expert>& experts, std::int64_t 
 
 void multiply(const float* x, std::int64_t rows, const std::vector<Matrix>& weights, float* y) {
     if (rows == 0) return;
-    const ReadyRows ready(weights.front().kind, rows, weights.front().inputs);
+    const Kernels& run = kernels();
+    const ReadyRows ready(run, weights.front().kind, rows, weights.front().inputs);
     ready.take_all(x, rows);
     std::vector<Piece> all;
     std::vector<std::int64_t> column;
@@ -114,17 +115,18 @@ void multiply(const float* x, std::int64_t rows, const std::vector<Matrix>& weig
     each_task(static_cast<std::int64_t>(all.size()), [&](std::int64_t task) {
         const Piece& p = all[static_cast<std::size_t>(task)];
         float* to = y + p.row * width + column[p.matrix] + p.begin;
-        kernels().product(weights[p.matrix], ready.row(p.row), p.rows, p.begin, p.end, to, width);
+        run.product(weights[p.matrix], ready.row(p.row), p.rows, p.begin, p.end, to, width);
     });
 }
 
 void expert_mlp(const float* x, const std::vector<Expert>& experts, float* y) {
+    const Kernels& run = kernels();
     std::int64_t rows = 0;
     for (const Expert& expert : experts) rows += expert.rows;
     for (std::int64_t begin = 0; begin < rows; begin += kRowsPerPanel) {
         const std::int64_t end = std::min(begin + kRowsPerPanel, rows);
         const std::int64_t dim = experts.front().w1.inputs;
-        run_panel(x + begin * dim, panel_of(experts, begin, end), end - begin, y + begin * dim);
+        run_panel(run, x + begin * dim, panel_of(experts, begin, end), end - begin, y + begin * dim);
     }
 }
 

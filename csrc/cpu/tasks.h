@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
 #include <memory>
 #include <new>
 
@@ -15,23 +16,32 @@ namespace mixtralkit {
 // Calls run(i) for every i below `count`, each once. A thread takes neighbouring pieces, which memory likes, half its
 // share of what is left at a time: many at first and single ones in the end, so that a slow core does not keep the
 // others waiting.
+// What one of them throws first is thrown here, and the pieces that nobody has begun are left out.
 template <class Run>
 void each_task(std::int64_t count, const Run& run) {
-    const std::int64_t threads = count > 1 ? torch::stable::get_num_threads() : 1;
+    const std::int64_t threads = std::min<std::int64_t>(count, torch::stable::get_num_threads());
+    if (threads <= 1) {
+        for (std::int64_t i = 0; i < count; ++i) run(i);
+        return;
+    }
     std::atomic<std::int64_t> next{0};
+    std::atomic<bool> failed{false};
+    std::exception_ptr error;
     const auto work = [&](std::int64_t, std::int64_t) {
-        for (std::int64_t begin = next.load(std::memory_order_relaxed); begin < count;) {
-            const std::int64_t end = begin + std::max<std::int64_t>(1, (count - begin) / (2 * threads));
-            if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
-            for (std::int64_t i = begin; i < end; ++i) run(i);
-            begin = next.load(std::memory_order_relaxed);
+        try {
+            for (std::int64_t begin = next.load(std::memory_order_relaxed); begin < count;) {
+                const std::int64_t end = begin + std::max<std::int64_t>(1, (count - begin) / (2 * threads));
+                if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+                for (std::int64_t i = begin; i < end; ++i) run(i);
+                begin = next.load(std::memory_order_relaxed);
+            }
+        } catch (...) {
+            if (!failed.exchange(true)) error = std::current_exception();
+            next.store(count, std::memory_order_relaxed);
         }
     };
-    if (threads == 1) {
-        for (std::int64_t i = 0; i < count; ++i) run(i);
-    } else {
-        torch::stable::parallel_for(0, threads, 1, work);
-    }
+    torch::stable::parallel_for(0, threads, 1, work);
+    if (error) std::rethrow_exception(error);
 }
 
 // Memory for the time of a call, on a cache line of its own.

@@ -1,5 +1,5 @@
-// What a rank keeps for itself between calls, in an array of numbers that Python owns and reads: moe/dispatch/peer.py
-// has the same places. An exchange that pauses goes on from here.
+// What a rank keeps for itself between calls, in an array of numbers that Python owns and reads:
+// moe/dispatch/peer_exchange.py has the same places. An exchange that pauses goes on from here.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +25,7 @@ class State {
     int64_t& status() { return numbers_[0]; }
     int64_t& awaited_rank() { return numbers_[1]; }
     int64_t& awaited() { return numbers_[2]; }
-    int64_t& bytes_sent() { return numbers_[3]; }  // since the beginning
+    int64_t& bytes_sent() { return numbers_[3]; }  // Python counts them and sets them to 0
     int64_t& exchange() { return numbers_[4]; }    // number of the one that runs, or comes next
     int64_t& stage() { return numbers_[5]; }       // how far it has come; 0 at the beginning
     int64_t rank() const { return numbers_[6]; }

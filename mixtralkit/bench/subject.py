@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from mixtralkit.bench.limits import WeightBytes
 from mixtralkit.config import ModelConfig
 from mixtralkit.dist.launch import Group
+from mixtralkit.dist.preflight import agree
 from mixtralkit.model.quantized_linear import QuantizedLinear
 from mixtralkit.model.transformer import Transformer
+from mixtralkit.moe.common_kernels import use_common_kernels
 from mixtralkit.moe.dispatch.base import Dispatch
 from mixtralkit.moe.dispatch.choose import choose_dispatch, make_dispatch, why_not_peer
 from mixtralkit.moe.layer import MoELayer
@@ -69,7 +71,10 @@ def open_subject(group: Group, config: ModelConfig, load_model: Callable[[Spread
     """
     placement = even_split(config.num_experts, group.world_size)
     load = ExpertLoad(config.num_layers, config.num_experts, group.device)
+    if group.device.type == "cpu":
+        use_common_kernels(group.control)
     name = _choose(group, "auto", 1)
+    agree(group.control, {"dispatch": name})
     dispatch = make_dispatch(name, group.collectives, placement)
     model = load_model(
         lambda model: parallelize(model, placement=placement, rank=group.rank, dispatch=dispatch, load=load)

@@ -19,6 +19,8 @@ def common_beliefs(world_size: int, device_kind: str) -> dict[str, str]:
         "torch version": torch.__version__,
         "python version": ".".join(platform.python_version_tuple()[:2]),
         "device kind": device_kind,
+        # Two architectures add up in two orders, and the rank on which a row is computed must not show in the text.
+        "processor architecture": platform.machine(),
     }
 
 

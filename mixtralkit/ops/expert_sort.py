@@ -13,7 +13,7 @@ def expert_sort(expert_ids_TK: torch.Tensor, order_E: torch.Tensor) -> tuple[tor
     """
     ops = library.ops_if_available() if expert_ids_TK.is_cpu else None
     if ops is not None:
-        pairs_N, counts_E = ops.expert_sort(expert_ids_TK.contiguous(), order_E)
+        pairs_N, counts_E = ops.expert_sort(expert_ids_TK.contiguous(), order_E.contiguous())
         return pairs_N, counts_E
     num_experts = order_E.numel()
     place_E = torch.empty_like(order_E)

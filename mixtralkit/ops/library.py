@@ -74,16 +74,15 @@ def use_variant(name: str) -> None:
     Raises `UsageError` naming those that this processor has for any other.
     """
     global _kernels_wanted
+    if name != "torch":
+        if not available():
+            raise UsageError(f"there is no variant {name!r}, only torch: {why_not()}")
+        try:
+            ops().use_cpu_variant(name)
+        except RuntimeError as error:
+            raise UsageError(_one_line(str(error))) from error
     _kernels_wanted = name != "torch"
     ops_if_available.cache_clear()
-    if not _kernels_wanted:
-        return
-    if ops_if_available() is None:
-        raise UsageError(f"there is no variant {name!r}, only torch: {why_not()}")
-    try:
-        ops().use_cpu_variant(name)
-    except RuntimeError as error:
-        raise UsageError(_one_line(str(error))) from error
 
 
 def _why_not_built(record: Path) -> str:

@@ -25,15 +25,17 @@ class Matrices:
 
     @cached_property
     def native_parts(self) -> Parts | None:
-        """Data, scales and mins as the extension's operators take them; None unless all are of one kind that it has.
+        """Data, scales and mins as the extension's operators take them.
 
+        None unless all matrices are of one kind that it has, and lie in memory row after row.
         There are no scales and mins where the matrices are not quantized.
         """
         kinds = {weight.kind if isinstance(weight, QuantizedWeight) else weight.dtype for weight in self.matrices}
-        if len(kinds) > 1 or kinds.isdisjoint(KINDS):
+        dense = [weight for weight in self.matrices if isinstance(weight, torch.Tensor)]
+        if len(kinds) > 1 or kinds.isdisjoint(KINDS) or not all(weight.is_contiguous() for weight in dense):
             return None
         quantized = [weight for weight in self.matrices if isinstance(weight, QuantizedWeight)]
         if not quantized:
-            return [weight for weight in self.matrices if isinstance(weight, torch.Tensor)], [], []
+            return dense, [], []
         mins = [weight.mins for weight in quantized if weight.mins is not None]
         return [weight.codes for weight in quantized], [weight.scales for weight in quantized], mins

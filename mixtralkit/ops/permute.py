@@ -12,7 +12,7 @@ def take_rows(x_TD: torch.Tensor, pairs_N: torch.Tensor, top_k: int) -> torch.Te
     """The token of each of the flat pairs: `[N, D]`. Differentiable."""
     ops = native(x_TD)
     if ops is not None:
-        found: torch.Tensor = ops.take_rows(x_TD.contiguous(), pairs_N, top_k)
+        found: torch.Tensor = ops.take_rows(x_TD.contiguous(), pairs_N.contiguous(), top_k)
         return found
     return x_TD.index_select(0, pairs_N // top_k)
 
@@ -24,7 +24,7 @@ def sum_rows(rows_ND: torch.Tensor, pairs_N: torch.Tensor, weights_TK: torch.Ten
     """
     ops = native(rows_ND, weights_TK)
     if ops is not None:
-        found: torch.Tensor = ops.sum_rows(rows_ND.contiguous(), pairs_N, weights_TK)
+        found: torch.Tensor = ops.sum_rows(rows_ND.contiguous(), pairs_N.contiguous(), weights_TK.contiguous())
         return found
     tokens, top_k = weights_TK.shape
     rows_TKD = torch.empty_like(rows_ND).index_copy(0, pairs_N, rows_ND).view(tokens, top_k, rows_ND.shape[1])

@@ -2,6 +2,7 @@
 
 import torch
 
+from mixtralkit.ops.matrices import KINDS
 from mixtralkit.ops.native import native
 
 
@@ -10,9 +11,9 @@ def rms_norm(x_TD: torch.Tensor, weight_D: torch.Tensor, eps: float) -> torch.Te
 
     Same shape and dtype as `x_TD`. Differentiable.
     """
-    ops = native(x_TD, weight_D)
+    ops = native(x_TD, weight_D) if weight_D.dtype in KINDS else None
     if ops is not None:
-        found: torch.Tensor = ops.rms_norm(x_TD.contiguous(), weight_D, eps)
+        found: torch.Tensor = ops.rms_norm(x_TD.contiguous(), weight_D.contiguous(), eps)
         return found
     x = x_TD.float()
     scaled = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)

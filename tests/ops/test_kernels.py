@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from mixtralkit.ops import library
+from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.quantize import quantize
 from mixtralkit.ops.quantized_product import quantized_linear_reference
 from mixtralkit.ops.quantized_weight import QuantKind
@@ -146,6 +147,66 @@ def test_attention(window: int | None, dtype: torch.dtype, variant: str) -> None
     assert_near(found, torch.cat(exact), 2e-6 + torch.finfo(dtype).eps / 8)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("window", [None, 7, 64, 70])
+def test_attention_in_pieces(window: int | None, dtype: torch.dtype, variant: str) -> None:
+    """However a prompt of several chunks is cut into calls, a token gets the same bits."""
+    tokens, heads, width = 200, 3, 10
+    qkv, angles = torch.randn(tokens, (heads + 2) * width), torch.randn(tokens, width // 2)
+
+    def run(ends: list[int]) -> torch.Tensor:
+        cache = [torch.full((1, 1, tokens, width), math.nan, dtype=dtype) for _ in range(2)]
+        outs = []
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            turns = angles[begin:end].cos(), angles[begin:end].sin()
+            segment = torch.tensor([[0, begin, end - begin]])
+            outs.append(library.ops().attention(qkv[begin:end], *cache, segment, *turns, heads, window or 2**62))
+        return torch.cat(outs)
+
+    whole = run([tokens])
+    assert torch.equal(run([7, 70, 123, 124, tokens]), whole)
+    assert torch.equal(run(list(range(1, tokens + 1))), whole)
+
+
+def test_attention_does_not_look_ahead(variant: str) -> None:
+    """Not even to multiply by 0: a later value may be infinite."""
+    qkv, angles = torch.randn(4, 3 * 8), torch.zeros(4, 4)
+    qkv[3, 16:] = math.inf
+    cache = [torch.zeros(1, 1, 4, 8) for _ in range(2)]
+    found = library.ops().attention(qkv, *cache, torch.tensor([[0, 0, 4]]), angles.cos(), angles.sin(), 1, 2**62)
+    assert found[:3].isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [*FLOATS, *QuantKind])
+def test_expert_mlp_row_by_row(kind: torch.dtype | QuantKind, variant: str) -> None:
+    """Rows beyond the 128 of a task and the 1,024 of a panel get the bits that they get alone, with any threads."""
+    width, hidden, rows = 64, 192, 1100
+    x = torch.randn(rows, width)
+    dense = [torch.randn(shape) * 0.1 for shape in ((hidden, width), (width, hidden), (hidden, width))]
+    matrices = [quantize(w, kind) if isinstance(kind, QuantKind) else w.to(kind) for w in dense]
+    parts = Matrices(matrices).native_parts
+    assert parts is not None
+    whole = library.ops().expert_mlp(x, [rows], *parts, hidden)
+    torch.set_num_threads(3)
+    assert torch.equal(library.ops().expert_mlp(x, [rows], *parts, hidden), whole)
+    for row in (0, 3, 127, 128, 1023, 1024, 1099):
+        assert torch.equal(library.ops().expert_mlp(x[row : row + 1], [1], *parts, hidden)[0], whole[row])
+
+
+def test_an_error_in_a_thread_keeps_its_words() -> None:
+    torch.set_num_threads(2)
+    pairs = torch.zeros(1000, dtype=torch.int64)
+    pairs[900] = 7
+    with pytest.raises(RuntimeError, match="there is no pair 7 of 3 tokens"):
+        library.ops().take_rows(torch.randn(3, 4), pairs, 2)
+
+
+def test_the_gate_takes_the_lowest_id_of_equal_ones_and_nan_first() -> None:
+    logits = torch.tensor([[1.0, 2.0, 2.0, 0.0], [-0.0, 0.0, -1.0, -1.0], [5.0, math.nan, 6.0, 1.0]])
+    ids = library.ops().topk_gate(logits, 2)[0]
+    assert ids.tolist() == [[1, 2], [0, 1], [1, 2]]
+
+
 def test_operators_are_registered_as_torch_wants() -> None:
     """Schemas tell what is written to, meta kernels give the right shapes, nothing aliases in secret."""
     ops, x = library.ops(), torch.randn(3, 64)
@@ -186,6 +247,15 @@ def test_wrong_arguments_are_refused() -> None:
         lambda: ops.linear(x, [quantized.codes], [quantized.scales[:, :8].contiguous()], [], [20]),
         lambda: ops.expert_mlp(x, [2], [weight, weight.T.contiguous(), weight], [], [], 5),
         lambda: ops.expert_mlp(x, [3], [weight, weight], [], [], 5),
+        lambda: ops.expert_mlp(x, [-1, 4], [weight, weight.T.contiguous(), weight] * 2, [], [], 5),
+        lambda: ops.expert_mlp(x, [3], [weight, weight.T.contiguous().half(), weight], [], [], 5),
+        lambda: ops.linear(x, [], [], [], []),
+        lambda: ops.linear(x, [weight, weight], [], [], [5]),
+        lambda: ops.attention(x, cache[0], torch.zeros(1, 1, 7, 16), torch.tensor([[0, 0, 3]]), angles, angles, 2, 100),
+        lambda: ops.attention(x, *cache, torch.tensor([0, 0, 3]), angles, angles, 2, 100),
+        lambda: ops.expert_sort(torch.tensor([[1]]), torch.tensor([0, 1, 1])),
+        lambda: ops.sum_rows(torch.randn(6, 4), torch.zeros(6, dtype=torch.int64), torch.rand(3, 2)),
+        lambda: ops.take_rows(x, torch.tensor([-1]), 2),
         lambda: ops.attention(x, *cache, torch.tensor([[0, 6, 3]]), angles, angles, 2, 100),
         lambda: ops.attention(x, *cache, torch.tensor([[1, 0, 3]]), angles, angles, 2, 100),
         lambda: ops.attention(x, *cache, torch.tensor([[0, 0, 2]]), angles, angles, 2, 100),

@@ -43,6 +43,15 @@ def test_another_variant_is_refused_with_those_there_are(name: str) -> None:
     assert library.variant() == before
 
 
+@built
+@pytest.mark.usefixtures("_same_variant_after")
+def test_a_refused_variant_changes_nothing() -> None:
+    library.use_variant("torch")
+    with pytest.raises(UsageError):
+        library.use_variant("nonsense")
+    assert library.variant() == "torch"
+
+
 def test_a_build_that_was_not_made(tmp_path: Path) -> None:
     assert library.load(tmp_path) == "not built; installing mixtralkit builds them where there is a C++ compiler"
 

@@ -16,7 +16,7 @@ from mixtralkit.ops import library
 _LINE = 64
 # The first numbers of the state, as csrc/peer/state.h has them; behind them the counts of this rank's experts, then
 # what each rank believes, then who holds each expert and as which of its own.
-_STATUS, _AWAITED_RANK, _AWAITED, _BYTES_SENT, _EXCHANGE, _CONFIG = 0, 1, 2, 3, 4, 6
+_STATUS, _AWAITED_RANK, _AWAITED, _BYTES_SENT, _EXCHANGE, _STAGE, _CONFIG = 0, 1, 2, 3, 4, 5, 6
 _COUNTS, _BELIEFS = 13, 4
 _DONE, _DISAGREE = 0, 2
 _AWAITED_WORDS = ("has not begun it", "has not sent the rest of its rows", "has not read the rows sent to it")
@@ -111,7 +111,7 @@ class PeerExchange:
                 self._numbers[begin + offset] = value
 
     def _begin(self) -> None:
-        if self._numbers[_STATUS] != _DONE:
+        if self._numbers[_STATUS] != _DONE or self._numbers[_STAGE]:
             raise RankFailure("an earlier exchange of rows between the ranks was given up; start them again")
         self._collectives.calls += 1
 
