@@ -24,8 +24,8 @@ def cached_attention(
     A row of `qkv_TX` has H queries, G keys and G values of d elements. `segments_B3` (int64, on the host) has each
     request's slot, the position of its first token here and the number of its tokens, which follow one another. Queries
     and keys are rotated; keys and values are written into the cache, `[slots, G, context, d]`, in its dtype, and read
-    back from there. With the kernel, how a prompt is divided into calls changes not a bit. With a `sliding_window` of w a token sees
-    itself and the w - 1 before it. Not differentiable.
+    back from there. With the kernel, how a prompt is divided into calls changes not a bit. With a `sliding_window` of
+    w a token sees itself and the w - 1 before it. Not differentiable.
     """
     ops = native(qkv_TX, keys_SGCd, values_SGCd)
     if ops is not None:
