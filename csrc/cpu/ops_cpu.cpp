@@ -182,9 +182,10 @@ Tensor attention(Tensor qkv, Tensor keys, Tensor values, Tensor segments, Tensor
         STD_TORCH_CHECK(t.is_cpu() && t.is_contiguous() && t.dim() == 4, "a cache of [slots, G, context, d] is needed");
     const CacheShape shape{float_kind(keys), keys.size(0), keys.size(1), keys.size(2), keys.size(3)};
     for (int64_t i = 0; i < 4; ++i) {
-        STD_TORCH_CHECK(values.size(i) == keys.size(i) && keys.size(i) > 0, "keys and values must be of one shape");
+        STD_TORCH_CHECK(values.size(i) == keys.size(i), "keys and values must be of one shape");
     }
-    STD_TORCH_CHECK(shape.head_dim % 2 == 0 && heads > 0 && window > 0, "pairs, heads and a window are needed");
+    STD_TORCH_CHECK(shape.kv_heads > 0 && shape.head_dim > 0 && shape.head_dim % 2 == 0 && heads > 0 && window > 0,
+                    "pairs, heads and a window are needed");
     STD_TORCH_CHECK(segments.dim() == 2 && segments.size(1) == 3, "slot, start and length of each segment are needed");
     STD_TORCH_CHECK(float_kind(values) == shape.kind, "keys and values must be of one dtype");
     STD_TORCH_CHECK(qkv.size(1) == (heads + 2 * shape.kv_heads) * shape.head_dim,

@@ -168,6 +168,16 @@ def test_attention_in_pieces(window: int | None, dtype: torch.dtype, variant: st
     assert torch.equal(run(list(range(1, tokens + 1))), whole)
 
 
+def test_attention_of_nothing(variant: str) -> None:
+    """A rank without requests has a cache of no slots, and still takes part."""
+    cache = [torch.empty(0, 2, 5, 8) for _ in range(2)]
+    no_rows = torch.empty(0, 4)
+    found = library.ops().attention(
+        torch.empty(0, 6 * 8), *cache, torch.empty(0, 3, dtype=torch.int64), no_rows, no_rows, 2, 2**62
+    )
+    assert found.shape == (0, 16)
+
+
 def test_attention_does_not_look_ahead(variant: str) -> None:
     """Not even to multiply by 0: a later value may be infinite."""
     qkv, angles = torch.randn(4, 3 * 8), torch.zeros(4, 4)
