@@ -13,11 +13,7 @@ from mixtralkit.engine.engine import Engine
 from mixtralkit.engine.request import Completion, Request, SamplingParams
 from mixtralkit.errors import UsageError
 from mixtralkit.model.transformer import Transformer
-from mixtralkit.moe.dispatch.local import LocalDispatch
-from mixtralkit.moe.load import ExpertLoad
-from mixtralkit.moe.placement.plan import even_split
 from mixtralkit.ops.quantized_weight import QuantKind
-from mixtralkit.parallelize import parallelize
 from mixtralkit.tokenizer import Tokenizer
 
 
@@ -36,14 +32,7 @@ def load(
     """
     kind = None if quantize is None else _quant_kind(quantize)
     tokenizer = open_tokenizer(detect(folder))
-    device = torch.device(device)
-
-    def on_one_rank(model: Transformer) -> None:
-        config = model.config
-        dispatch, load = LocalDispatch(config.num_experts), ExpertLoad(config.num_layers, config.num_experts, device)
-        parallelize(model, placement=even_split(config.num_experts, 1), rank=0, dispatch=dispatch, load=load)
-
-    return load_model(folder, dtype=dtype, device=device, quantize=kind, spread=on_one_rank), tokenizer
+    return load_model(folder, dtype=dtype, device=torch.device(device), quantize=kind), tokenizer
 
 
 def _quant_kind(name: str) -> QuantKind:
