@@ -8,6 +8,7 @@ file, and in float32, where each rank converts its share, and prints each rank's
 counts mapped pages, which ranks of a host have in common.
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -18,37 +19,20 @@ from typing import Any
 
 import torch
 
+from mixtralkit.bench.random_weights import random_model
+from mixtralkit.bench.shapes import MIXTRAL_791M
 from mixtralkit.checkpoint.formats import Form
 from mixtralkit.checkpoint.writer import write_checkpoint
-from mixtralkit.config import ModelConfig
-from mixtralkit.model.transformer import Transformer
 
 ROOT = Path(__file__).parent.parent
 TOKENIZER = ROOT / "demo" / "shakespeare" / "tokenizer.model"
-SHAPE = ModelConfig(
-    vocab_size=3072,
-    dim=1024,
-    num_layers=8,
-    num_heads=16,
-    num_kv_heads=4,
-    head_dim=64,
-    hidden_dim=3584,
-    num_experts=8,
-    top_k=2,
-    context=512,
-)
+SHAPE = dataclasses.replace(MIXTRAL_791M, vocab_size=3072, context=512)
 BYTES = {"auto": 2, "float32": 4}
 
 
 def write_random_checkpoint(folder: Path) -> None:
     """A model of `SHAPE` with random weights, in bfloat16."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.device("meta"):
-        names = {name: parameter.shape for name, parameter in Transformer(SHAPE).named_parameters()}
-    state = {
-        name: torch.empty(shape, dtype=torch.bfloat16).normal_(float(len(shape) == 1), 0.02, generator=generator)
-        for name, shape in names.items()
-    }
+    state = random_model(SHAPE, dtype=torch.bfloat16, device=torch.device("cpu")).state_dict()
     write_checkpoint(state, SHAPE, folder, Form.MISTRAL_PTH)
 
 

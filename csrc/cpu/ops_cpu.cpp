@@ -14,6 +14,7 @@
 #include "cpu/kernels.h"
 #include "cpu/products.h"
 #include "cpu/tasks.h"
+#include "new_tensor.h"
 
 namespace mixtralkit {
 namespace {
@@ -47,19 +48,6 @@ void check_ids(const Tensor& t) {
 template <class T>
 const T* read(const Tensor& t) {
     return static_cast<const T*>(t.data_ptr());
-}
-
-// A new tensor, made without a way through torch's dispatcher: it is needed in every call of every operator.
-template <class... Sizes>
-Tensor new_tensor(int32_t dtype, Sizes... sizes) {
-    const int64_t shape[] = {sizes...};
-    int64_t strides[sizeof...(Sizes)];
-    int64_t stride = 1;
-    for (auto i = sizeof...(Sizes); i-- > 0; stride *= shape[i]) strides[i] = stride;
-    AtenTensorHandle made = nullptr;
-    TORCH_ERROR_CODE_CHECK(
-        aoti_torch_empty_strided(sizeof...(Sizes), shape, strides, dtype, aoti_torch_device_type_cpu(), 0, &made));
-    return Tensor(made);
 }
 
 template <class... Sizes>

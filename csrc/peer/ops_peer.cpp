@@ -12,6 +12,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include "new_tensor.h"
 #include "peer/combine.h"
 
 namespace mixtralkit::peer {
@@ -19,16 +20,6 @@ namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-// Uninitialised, on the CPU.
-Tensor make(std::initializer_list<int64_t> sizes, int32_t dtype) {
-    const int64_t* const size = sizes.begin();
-    const int64_t strides[] = {sizes.size() == 2 ? size[1] : 1, 1};
-    AtenTensorHandle made;
-    STABLE_TORCH_ERROR_CODE_CHECK(
-        aoti_torch_empty_strided(int64_t(sizes.size()), size, strides, dtype, aoti_torch_device_type_cpu(), 0, &made));
-    return Tensor(made);
-}
 
 int32_t dtype_of(const Tensor& x) {
     int32_t dtype;
@@ -80,10 +71,12 @@ std::tuple<Tensor, Tensor> peer_dispatch(Tensor slab, Tensor state, Tensor x, Te
     const bool fresh = call.state.stage() < kMet;
     Dispatch dispatch(call.slabs, call.state, call.head(kDispatch), call.routing, call.rows_data, call.row_bytes,
                       data<float>(weights));
-    if (!dispatch.meet()) return {make({0, call.width}, int32_t(call.dtype)), make({0}, aoti_torch_dtype_int32())};
+    if (!dispatch.meet())
+        return {new_tensor(int32_t(call.dtype), int64_t(0), call.width),
+                new_tensor(aoti_torch_dtype_int32(), int64_t(0))};
     const int64_t length = Arrivals::length(ranks, dispatch.arriving_tokens(), top_k);
-    Tensor rows = fresh ? make({dispatch.arriving_rows(), call.width}, int32_t(call.dtype)) : begun_rows.value();
-    Tensor arrivals = fresh ? make({length}, aoti_torch_dtype_int32()) : begun_arrivals.value();
+    Tensor rows = fresh ? new_tensor(int32_t(call.dtype), dispatch.arriving_rows(), call.width) : begun_rows.value();
+    Tensor arrivals = fresh ? new_tensor(aoti_torch_dtype_int32(), length) : begun_arrivals.value();
     dispatch.move(data<std::byte>(rows), Arrivals(data<int32_t>(arrivals), ranks, top_k));
     return {rows, arrivals};
 }
@@ -97,7 +90,7 @@ Tensor peer_combine(Tensor slab, Tensor state, Tensor rows, Tensor arrivals, Ten
     STD_TORCH_CHECK(!merged || (rows.scalar_type() == ScalarType::Float && call.routing.top_k <= 2),
                     "only float32 results of a top-k of 1 or 2 can be merged");
     const int64_t items = call.routing.tokens * (merged ? 1 : call.routing.top_k);
-    Tensor out = begun.has_value() ? *begun : make({items, call.width}, int32_t(call.dtype));
+    Tensor out = begun.has_value() ? *begun : new_tensor(int32_t(call.dtype), items, call.width);
     Combine combine(call.slabs, call.state, call.head(kCombine), call.routing, call.rows_data, call.row_bytes,
                     Arrivals(data<int32_t>(arrivals), call.state.ranks(), call.routing.top_k), merged, weighted);
     combine.move(data<std::byte>(out));
