@@ -1,15 +1,23 @@
 // Bringing memory into the cache before it is needed.
 #pragma once
 
+#include <cstdint>
+
 namespace mixtralkit {
 namespace {
 
-// In the place in the code where it is written: a compiler moves its own prefetches together, too many at a time.
+// How far ahead of their use weights are fetched where they are one stream. Measured: 4 KB are too near, 16 KB no
+// better.
+constexpr std::int64_t kFetchAhead = 8192;
+
+// Into the second-level cache, as the first has no room for what lies between. In the place in the code where it is
+// written: a compiler moves its own prefetches together, too many at a time.
 inline void fetch(const void* p) {
 #if defined(__x86_64__)
-    __asm__ volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(p)));
+    // An address, not its content: that might be a local variable, which would be kept in memory for it.
+    __asm__ volatile("prefetcht1 %a0" : : "p"(p));
 #else
-    __builtin_prefetch(p);
+    __builtin_prefetch(p, 0, 2);
 #endif
 }
 

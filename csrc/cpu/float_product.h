@@ -11,6 +11,9 @@
 namespace mixtralkit {
 namespace {
 
+constexpr std::int64_t kFewRows = 8;
+constexpr std::int64_t kFewBytes = 24 * 1024;  // of a first-level cache of 32 KB
+
 // Products of float32 inputs with weights of any float type, in float32.
 template <class W>
 struct Floats {
@@ -26,11 +29,11 @@ struct Floats {
 };
 
 // kRows rows by kOutputs outputs: as many sums as there are registers for. kWhole says that the inputs fill whole
-// steps: without code for a rest the compiler keeps the sums in registers to the end. kFetch brings in the weights of
-// the next tile meanwhile, in the order in which they lie: on its own a processor does not look that far ahead.
+// steps: without code for a rest the compiler keeps the sums in registers to the end. kFetch brings in the weights that
+// lie `ahead` meanwhile, in the order in which they lie: on its own a processor does not look that far.
 template <class Dot, int kRows, int kOutputs, bool kWhole, bool kFetch>
 inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, const typename Dot::Weight* w,
-                       std::int64_t inputs, float* y, std::int64_t y_stride) {
+                       std::int64_t inputs, std::int64_t ahead, float* y, std::int64_t y_stride) {
     Lanes sums[kRows * kOutputs];
     for (auto& acc : sums) acc = zero_lanes();
     const auto add = [&](auto load_input, auto load_weight) {
@@ -50,7 +53,7 @@ inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, cons
     for (; i + Dot::kStep <= inputs; i += Dot::kStep) {
         if constexpr (kFetch) {
 #pragma GCC unroll 8
-            for (int o = 0; o < kOutputs; ++o) fetch(w + (inputs + i) * kOutputs + o * Dot::kStep);
+            for (int o = 0; o < kOutputs; ++o) fetch(w + ahead + i * kOutputs + o * Dot::kStep);
         }
         add([=](auto* p) { return Dot::input(p + i); }, [=](auto* p) { return Dot::weight(p + i); });
     }
@@ -65,47 +68,63 @@ inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, cons
         for (int r = 0; r < kRows; ++r)
             __builtin_memcpy(y + r * y_stride, all + r * kOutputs, sizeof(float) * kOutputs);
     } else {
+        // Unrolled: a sum that is looked up by its number would be kept in memory all along.
+#pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
             for (int o = 0; o < kOutputs; ++o) y[r * y_stride + o] = sum(sums[r * kOutputs + o]);
         }
     }
 }
 
-// Calls float_tile with so many rows, at most kTileRows.
-template <class Dot, bool kWhole, int kOutputs, bool kFetch, int kRows = kTileRows>
+// Calls float_tile with so many rows, at most kRows.
+template <class Dot, bool kWhole, int kOutputs, bool kFetch, int kRows>
 inline void float_rows(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
-                       std::int64_t inputs, float* y, std::int64_t y_stride) {
+                       std::int64_t inputs, std::int64_t ahead, float* y, std::int64_t y_stride) {
     if constexpr (kRows > 0) {
-        if (rows < kRows) return float_rows<Dot, kWhole, kOutputs, kFetch, kRows - 1>(x, rows, w, inputs, y, y_stride);
-        float_tile<Dot, kRows, kOutputs, kWhole, kFetch>(x, inputs, w, inputs, y, y_stride);
+        if (rows < kRows)
+            return float_rows<Dot, kWhole, kOutputs, kFetch, kRows - 1>(x, rows, w, inputs, ahead, y, y_stride);
+        float_tile<Dot, kRows, kOutputs, kWhole, kFetch>(x, inputs, w, inputs, ahead, y, y_stride);
     }
 }
 
+// One output after the other for all rows, which fit into the first-level cache: the weights are one stream. One or two
+// rows take so little time that the processor's own look ahead is enough, and better.
 template <class Dot, bool kWhole>
-inline void float_outputs(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
-                          std::int64_t outputs, std::int64_t inputs, float* y, std::int64_t y_stride) {
+inline void float_few_rows(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
+                           std::int64_t outputs, std::int64_t inputs, float* y, std::int64_t y_stride) {
+    constexpr std::int64_t kAhead = kFetchAhead / static_cast<std::int64_t>(sizeof(typename Dot::Weight));
+    const auto run = rows <= 2 ? float_rows<Dot, kWhole, 1, false, 2> : float_rows<Dot, kWhole, 1, true, kFewRows>;
+    for (std::int64_t o = 0; o < outputs; ++o) run(x, rows, w + o * inputs, inputs, kAhead, y + o, y_stride);
+}
+
+// Tiles share what is loaded among several rows and outputs; the next tile's weights are fetched once.
+template <class Dot, bool kWhole>
+inline void float_tiles(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
+                        std::int64_t outputs, std::int64_t inputs, float* y, std::int64_t y_stride) {
     const auto each_tile = [&]<int kOutputs>(std::int64_t o) {
         const auto rows_from = [&]<bool kFetch>(std::int64_t r) {
             const std::int64_t count = rows - r < kTileRows ? rows - r : kTileRows;
-            float_rows<Dot, kWhole, kOutputs, kFetch>(x + r * inputs, count, w + o * inputs, inputs,
-                                                      y + r * y_stride + o, y_stride);
+            float_rows<Dot, kWhole, kOutputs, kFetch, kTileRows>(x + r * inputs, count, w + o * inputs, inputs,
+                                                                 inputs * kOutputs, y + r * y_stride + o, y_stride);
         };
         rows_from.template operator()<true>(0);
         for (std::int64_t r = kTileRows; r < rows; r += kTileRows) rows_from.template operator()<false>(r);
     };
     std::int64_t o = 0;
-    for (; rows > 2 && o + kTileOutputs <= outputs; o += kTileOutputs) each_tile.template operator()<kTileOutputs>(o);
+    for (; o + kTileOutputs <= outputs; o += kTileOutputs) each_tile.template operator()<kTileOutputs>(o);
     for (; o < outputs; ++o) each_tile.template operator()<1>(o);
 }
 
-// y[r][o] = x[r] . w[o] for `outputs` rows of w. One or two rows of x read w as a single stream, which memory likes
-// best; more rows share what is loaded among several outputs.
+// y[r][o] = x[r] . w[o] for `outputs` rows of w.
 template <class Dot>
 inline void float_product(const void* x, std::int64_t rows, const void* w, std::int64_t outputs, std::int64_t inputs,
                           float* y, std::int64_t y_stride) {
     const auto* input = static_cast<const typename Dot::Input*>(x);
     const auto* weight = static_cast<const typename Dot::Weight*>(w);
-    const auto run = inputs % Dot::kStep ? float_outputs<Dot, false> : float_outputs<Dot, true>;
+    const bool few = rows <= kFewRows && rows * inputs * static_cast<std::int64_t>(sizeof(*input)) <= kFewBytes;
+    const auto run = inputs % Dot::kStep ? (few ? float_few_rows<Dot, false> : float_tiles<Dot, false>)
+                                         : (few ? float_few_rows<Dot, true> : float_tiles<Dot, true>);
     run(input, rows, weight, outputs, inputs, y, y_stride);
 }
 

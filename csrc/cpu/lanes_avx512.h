@@ -95,6 +95,7 @@ inline __m512 fold_within(__m512 a, __m512 b) {
 }
 inline Lanes sum_all(const Lanes* a) {
     __m512 four[4];
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
         // Vectors i, i + 4, i + 8 and i + 12: in the end 128 bits hold the sums of four neighbours.
         const __m512 low = fold_quarters<0x44, 0xee>(a[i].v, a[i + 4].v);

@@ -51,12 +51,15 @@ struct Int8 {
     static constexpr int kOffset = 128;
     static constexpr bool kMins = false;
     static constexpr std::int64_t kGroupBytes = kBlock * kGroup;
+    static constexpr int kFetchFrom =
+        4;  // rows; fewer take so little time that the processor's own look ahead is better
 
     // Calls take(codes, i, n) with the codes of the inputs i to i + 3 of the group, for all i; it is the n-th call.
-    template <class Take>
+    template <bool kFetch, class Take>
     static void each_quad(const std::uint8_t* codes, Take take) {
 #pragma GCC unroll 16
         for (int i = 0; i < kGroup; i += 4) {
+            if constexpr (kFetch) fetch(codes + i * kBlock + kFetchAhead);
             take(load_codes(codes + i * kBlock), i, i / 4);
         }
     }
@@ -66,13 +69,13 @@ struct Int4 {
     static constexpr int kOffset = 0;
     static constexpr bool kMins = true;
     static constexpr std::int64_t kGroupBytes = kBlock * kGroup / 2;
-    static constexpr std::int64_t kAhead = 2 * kGroupBytes;
+    static constexpr int kFetchFrom = 1;
 
-    template <class Take>
+    template <bool kFetch, class Take>
     static void each_quad(const std::uint8_t* codes, Take take) {
 #pragma GCC unroll 8
         for (int i = 0; i < kGroup / 2; i += 4) {
-            fetch(codes + i * kBlock + kAhead);
+            if constexpr (kFetch) fetch(codes + i * kBlock + kFetchAhead);
             const CodeLanes both = load_codes(codes + i * kBlock);
             take(low_nibbles(both), i, i / 2);
             take(high_nibbles(both), i + kGroup / 2, i / 2 + 1);
@@ -97,13 +100,14 @@ inline void quantized_tile(const QuantizedRow* rows, const std::uint8_t* codes, 
 #pragma GCC unroll 4
             for (int chain = 1; chain < kChains; ++chain) dots[r][chain] = same_int_lanes(0);
         }
-        Codes::each_quad(codes + group * Codes::kGroupBytes, [&](CodeLanes quad, int i, int n) {
+        const auto multiply_quad = [&](CodeLanes quad, int i, int n) {
 #pragma GCC unroll 8
             for (int r = 0; r < kRows; ++r) {
                 IntLanes& dot = dots[r][n % kChains];
                 dot = dot4<Codes::kOffset>(dot, quad, rows[r].bytes + group * kGroup + i);
             }
-        });
+        };
+        Codes::template each_quad<(kRows >= Codes::kFetchFrom)>(codes + group * Codes::kGroupBytes, multiply_quad);
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
