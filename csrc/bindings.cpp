@@ -7,14 +7,19 @@
 STABLE_TORCH_LIBRARY(mixtralkit, m) {
     m.def("cpu_variant() -> str");
     m.def("use_cpu_variant(str name) -> ()");
-    m.def("linear(Tensor x_RD, Tensor[] data, Tensor[] scales, Tensor[] mins, int[] outputs) -> Tensor");
+    m.def("linear(Tensor x_RD, Tensor[] data, Tensor[] scales, Tensor[] mins, int[] outputs, Tensor? norm_D=None, "
+          "float eps=0.0, Tensor? residual=None) -> Tensor");
     m.def("expert_mlp(Tensor rows_RD, int[] counts_e, Tensor[] data, Tensor[] scales, Tensor[] mins, int hidden) -> "
           "Tensor");
+    m.def(
+        "mixture(Tensor x_TD, Tensor expert_ids_TK, Tensor weights_TK, Tensor[] data, Tensor[] scales, Tensor[] mins, "
+        "int hidden) -> Tensor");
     m.def("rms_norm(Tensor x_TD, Tensor weight_D, float eps) -> Tensor");
     m.def("attention(Tensor qkv, Tensor(a!) keys, Tensor(b!) values, Tensor segments, Tensor cos, Tensor sin, "
           "int heads, int window) -> Tensor");
     m.def("rotations(Tensor positions_T, int head_dim, float theta) -> (Tensor, Tensor)");
     m.def("topk_gate(Tensor logits_TE, int top_k) -> (Tensor, Tensor)");
+    m.def("linear_gate(Tensor x_TD, Tensor weight_ED, int top_k) -> (Tensor, Tensor)");
     m.def("expert_sort(Tensor expert_ids_TK, Tensor order_E) -> (Tensor, Tensor)");
     m.def("take_rows(Tensor x_TD, Tensor pairs_N, int top_k) -> Tensor");
     m.def("sum_rows(Tensor rows_ND, Tensor pairs_N, Tensor weights_TK) -> Tensor");

@@ -1,5 +1,6 @@
 #include "cpu/gate.h"
 
+#include <algorithm>
 #include <vector>
 
 #include <torch/headeronly/util/Exception.h>
@@ -65,6 +66,17 @@ void sort_by_expert(const std::int64_t* ids, std::int64_t pairs, const std::int6
     }
     for (std::int64_t i = 0; i < experts; ++i) at(next, i + 1) = at(next, i) + counts[i];
     for (std::int64_t p = 0; p < pairs; ++p) sorted[at(next, at(place, ids[p]))++] = p;
+}
+
+void copy_tokens(const float* x, std::int64_t tokens, const std::int64_t* pairs, std::int64_t count, std::int64_t top_k,
+                 std::int64_t dim, float* rows) {
+    each_task(pieces(count, kTokensPerTask), [&](std::int64_t task) {
+        for (std::int64_t i = task * kTokensPerTask; i < std::min(count, (task + 1) * kTokensPerTask); ++i) {
+            const std::int64_t pair = pairs[i];
+            STD_TORCH_CHECK(0 <= pair && pair < tokens * top_k, "there is no pair ", pair, " of ", tokens, " tokens");
+            std::copy_n(x + pair / top_k * dim, dim, rows + i * dim);
+        }
+    });
 }
 
 void add_results(const float* rows, const std::int64_t* pairs, const float* weights, std::int64_t tokens,

@@ -1,6 +1,8 @@
 // The operators on the CPU: what torch gives, checked and handed to the kernels.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -96,9 +98,15 @@ void check_lists(const std::vector<Tensor>& data, const std::vector<Tensor>& sca
     STD_TORCH_CHECK(mins.empty() || !scales.empty(), "mins go with scales");
 }
 
+void check_norm(const Tensor& weight, int64_t inputs) {
+    STD_TORCH_CHECK(weight.is_cpu() && weight.is_contiguous() && weight.numel() == inputs, "a norm's weight of ",
+                    inputs, " is needed");
+}
+
 Tensor linear(Tensor x, std::vector<Tensor> data, std::vector<Tensor> scales, std::vector<Tensor> mins,
-              std::vector<int64_t> outputs) {
+              std::vector<int64_t> outputs, std::optional<Tensor> norm, double eps, std::optional<Tensor> residual) {
     check_activations(x, 2);
+    if (norm) check_norm(*norm, x.size(1));
     check_lists(data, scales, mins);
     STD_TORCH_CHECK(!data.empty() && outputs.size() == data.size(), "the outputs of each of the matrices are needed");
     std::vector<Matrix> weights;
@@ -107,22 +115,27 @@ Tensor linear(Tensor x, std::vector<Tensor> data, std::vector<Tensor> scales, st
         weights.push_back(matrix_of(data, scales, mins, i, outputs[i], x.size(1)));
         STD_TORCH_CHECK(weights[i].kind == weights[0].kind, "the weights of one call must be of one kind");
     }
+    if (residual) {
+        check_activations(*residual, 2);
+        STD_TORCH_CHECK(residual->size(0) == x.size(0) && residual->size(1) == width, "a residual of [", x.size(0),
+                        ", ", width, "] is needed");
+    }
     Tensor y = new_floats(x.size(0), width);
-    multiply(read<float>(x), x.size(0), weights, write(y));
+    const auto before = norm ? Norm{float_kind(*norm), norm->data_ptr(), static_cast<float>(eps)} : Norm{};
+    multiply(read<float>(x), x.size(0), weights, norm ? &before : nullptr, residual ? read<float>(*residual) : nullptr,
+             write(y));
     return y;
 }
 
-// `data`, `scales` and `mins` hold w1, w2, w3 of the first expert, then those of the next.
-Tensor expert_mlp_op(Tensor rows, std::vector<int64_t> counts, std::vector<Tensor> data, std::vector<Tensor> scales,
-                     std::vector<Tensor> mins, int64_t hidden) {
-    check_activations(rows, 2);
-    const int64_t dim = rows.size(1);
+// Those of the experts that have rows. The lists hold w1, w2, w3 of the first expert, then those of the next.
+std::vector<Expert> experts_of(const std::vector<int64_t>& counts, const std::vector<Tensor>& data,
+                               const std::vector<Tensor>& scales, const std::vector<Tensor>& mins, int64_t hidden,
+                               int64_t dim) {
     check_lists(data, scales, mins);
     STD_TORCH_CHECK(data.size() == 3 * counts.size(), "three weights are needed for each of ", counts.size(),
                     " experts");
     std::vector<Expert> experts;
-    int64_t total = 0;
-    for (std::size_t e = 0; e < counts.size(); total += counts[e++]) {
+    for (std::size_t e = 0; e < counts.size(); ++e) {
         STD_TORCH_CHECK(counts[e] >= 0, "expert ", e, " cannot have ", counts[e], " rows");
         if (counts[e] == 0) continue;
         const auto weight = [&](std::size_t which, int64_t outputs, int64_t inputs) {
@@ -135,6 +148,16 @@ Tensor expert_mlp_op(Tensor rows, std::vector<int64_t> counts, std::vector<Tenso
             STD_TORCH_CHECK(weight.kind == experts[0].w1.kind, "the weights of one call must be of one kind");
         }
     }
+    return experts;
+}
+
+Tensor expert_mlp_op(Tensor rows, std::vector<int64_t> counts, std::vector<Tensor> data, std::vector<Tensor> scales,
+                     std::vector<Tensor> mins, int64_t hidden) {
+    check_activations(rows, 2);
+    const int64_t dim = rows.size(1);
+    const std::vector<Expert> experts = experts_of(counts, data, scales, mins, hidden, dim);
+    int64_t total = 0;
+    for (const int64_t count : counts) total += count;
     STD_TORCH_CHECK(total == rows.size(0), "the counts add up to ", total, ", not to the ", rows.size(0),
                     " rows given");
     Tensor y = new_floats(rows.size(0), dim);
@@ -142,11 +165,33 @@ Tensor expert_mlp_op(Tensor rows, std::vector<int64_t> counts, std::vector<Tenso
     return y;
 }
 
+// Sorting by expert, the experts and their weighted sum, for tokens whose experts are all here.
+Tensor mixture(Tensor x, Tensor ids, Tensor weights, std::vector<Tensor> data, std::vector<Tensor> scales,
+               std::vector<Tensor> mins, int64_t hidden) {
+    check_activations(x, 2);
+    check_activations(weights, 2);
+    check_ids(ids);
+    const int64_t tokens = x.size(0), dim = x.size(1), top_k = weights.size(1), pairs = tokens * top_k;
+    STD_TORCH_CHECK(weights.size(0) == tokens && ids.numel() == pairs, "ids and weights of ", tokens,
+                    " tokens are needed");
+    std::vector<int64_t> order(data.size() / 3), counts(order.size()), sorted(static_cast<std::size_t>(pairs));
+    std::iota(order.begin(), order.end(), 0);
+    sort_by_expert(read<int64_t>(ids), pairs, order.data(), static_cast<int64_t>(order.size()), sorted.data(),
+                   counts.data());
+    const std::vector<Expert> experts = experts_of(counts, data, scales, mins, hidden, dim);
+    const Scratch rows(pairs * dim * 4), results(pairs * dim * 4);
+    copy_tokens(read<float>(x), tokens, sorted.data(), pairs, top_k, dim, rows.floats());
+    expert_mlp(rows.floats(), experts, results.floats());
+    Tensor y = new_floats(tokens, dim);
+    add_results(results.floats(), sorted.data(), read<float>(weights), tokens, top_k, dim, write(y));
+    return y;
+}
+
 Tensor rms_norm(Tensor x, Tensor weight, double eps) {
     check_activations(x, 2);
-    STD_TORCH_CHECK(weight.is_contiguous() && weight.numel() == x.size(1), "a weight of ", x.size(1), " is needed");
+    check_norm(weight, x.size(1));
     Tensor y = new_floats(x.size(0), x.size(1));
-    const int64_t rows = x.size(0), dim = x.size(1), per_task = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, dim));
+    const int64_t rows = x.size(0), dim = x.size(1), per_task = rows_per_small_task(dim);
     const Kind kind = float_kind(weight);
     const Kernels& run = kernels();
     const float* from = read<float>(x);
@@ -223,13 +268,25 @@ std::tuple<Tensor, Tensor> rotations(Tensor positions, int64_t head_dim, double 
     return {cos, sin};
 }
 
-std::tuple<Tensor, Tensor> topk_gate(Tensor logits, int64_t top_k) {
-    check_activations(logits, 2);
-    const int64_t tokens = logits.size(0), experts = logits.size(1);
+std::tuple<Tensor, Tensor> choice_of(const float* logits, int64_t tokens, int64_t experts, int64_t top_k) {
     STD_TORCH_CHECK(0 < top_k && top_k <= experts, "top ", top_k, " of ", experts, " experts");
     Tensor ids = new_indices(tokens, top_k), weights = new_floats(tokens, top_k);
-    choose_experts(read<float>(logits), tokens, experts, top_k, static_cast<int64_t*>(ids.data_ptr()), write(weights));
+    choose_experts(logits, tokens, experts, top_k, static_cast<int64_t*>(ids.data_ptr()), write(weights));
     return {ids, weights};
+}
+
+std::tuple<Tensor, Tensor> topk_gate(Tensor logits, int64_t top_k) {
+    check_activations(logits, 2);
+    return choice_of(read<float>(logits), logits.size(0), logits.size(1), top_k);
+}
+
+std::tuple<Tensor, Tensor> linear_gate(Tensor x, Tensor weight, int64_t top_k) {
+    check_activations(x, 2);
+    const int64_t tokens = x.size(0), experts = weight.size(0);
+    const Scratch logits(tokens * experts * 4);
+    multiply(read<float>(x), tokens, {matrix_of({weight}, {}, {}, 0, experts, x.size(1))}, nullptr, nullptr,
+             logits.floats());
+    return choice_of(logits.floats(), tokens, experts, top_k);
 }
 
 std::tuple<Tensor, Tensor> expert_sort(Tensor ids, Tensor order) {
@@ -245,18 +302,8 @@ Tensor take_rows(Tensor x, Tensor pairs, int64_t top_k) {
     check_activations(x, 2);
     check_ids(pairs);
     STD_TORCH_CHECK(top_k > 0, "top ", top_k);
-    const int64_t rows = pairs.numel(), tokens = x.size(0), dim = x.size(1);
-    Tensor y = new_floats(rows, dim);
-    const auto* ids = read<int64_t>(pairs);
-    const float* from = read<float>(x);
-    float* to = write(y);
-    each_task(pieces(rows, kTokensPerTask), [&](int64_t task) {
-        for (int64_t i = task * kTokensPerTask; i < std::min(rows, (task + 1) * kTokensPerTask); ++i) {
-            const int64_t pair = ids[i];
-            STD_TORCH_CHECK(0 <= pair && pair < tokens * top_k, "there is no pair ", pair, " of ", tokens, " tokens");
-            std::copy_n(from + pair / top_k * dim, dim, to + i * dim);
-        }
-    });
+    Tensor y = new_floats(pairs.numel(), x.size(1));
+    copy_tokens(read<float>(x), x.size(0), read<int64_t>(pairs), pairs.numel(), top_k, x.size(1), write(y));
     return y;
 }
 
@@ -277,10 +324,12 @@ Tensor sum_rows(Tensor rows, Tensor pairs, Tensor weights) {
 STABLE_TORCH_LIBRARY_IMPL(mixtralkit, CPU, m) {
     m.impl("linear", TORCH_BOX(&linear));
     m.impl("expert_mlp", TORCH_BOX(&expert_mlp_op));
+    m.impl("mixture", TORCH_BOX(&mixture));
     m.impl("rms_norm", TORCH_BOX(&rms_norm));
     m.impl("attention", TORCH_BOX(&attention));
     m.impl("rotations", TORCH_BOX(&rotations));
     m.impl("topk_gate", TORCH_BOX(&topk_gate));
+    m.impl("linear_gate", TORCH_BOX(&linear_gate));
     m.impl("expert_sort", TORCH_BOX(&expert_sort));
     m.impl("take_rows", TORCH_BOX(&take_rows));
     m.impl("sum_rows", TORCH_BOX(&sum_rows));

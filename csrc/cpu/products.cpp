@@ -19,11 +19,18 @@ class ReadyRows {
 
     void* row(std::int64_t r) const { return memory_.at(r * stride_); }
 
-    void take_all(const float* x, std::int64_t rows) const {
-        const std::int64_t per_task = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, inputs_));
+    void take_all(const float* x, std::int64_t rows, const Norm* norm) const {
+        const std::int64_t per_task = rows_per_small_task(inputs_);
         each_task(pieces(rows, per_task), [&](std::int64_t task) {
-            const std::int64_t r = task * per_task;
-            take(x + r * inputs_, inputs_, r, std::min(per_task, rows - r), 0, inputs_);
+            const std::int64_t first = task * per_task, count = std::min(per_task, rows - first);
+            const float* from = x + first * inputs_;
+            if (!norm) return take(from, inputs_, first, count, 0, inputs_);
+            const Scratch normed(count * inputs_ * 4);
+            for (std::int64_t r = 0; r < count; ++r) {
+                float* to = normed.floats() + r * inputs_;
+                run_.rms_norm(norm->kind, from + r * inputs_, norm->weight, inputs_, norm->eps, to);
+            }
+            take(normed.floats(), inputs_, first, count, 0, inputs_);
         });
     }
 
@@ -56,6 +63,13 @@ void add_pieces(std::vector<Piece>& pieces_, std::size_t matrix, std::int64_t ro
     }
 }
 
+// y += x, for some columns of both.
+void add_to(float* y, const float* x, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t i = 0; i < columns; ++i) y[r * stride + i] += x[r * stride + i];
+    }
+}
+
 // The parts of `experts` that rows `begin` to `end` of all rows belong to; their rows follow one another.
 std::vector<Expert> panel_of(const std::vector<Expert>& experts, std::int64_t begin, std::int64_t end) {
     std::vector<Expert> panel;
@@ -73,7 +87,7 @@ void run_panel(const Kernels& run, const float* x, const std::vector<Expert>& ex
     const Matrix& any = experts.front().w1;
     const std::int64_t dim = any.inputs, hidden = any.outputs;
     const ReadyRows inputs(run, any.kind, rows, dim), activations(run, any.kind, rows, hidden);
-    inputs.take_all(x, rows);
+    inputs.take_all(x, rows, nullptr);
 
     std::vector<Piece> up, down;
     std::int64_t row = 0;
@@ -99,11 +113,12 @@ void run_panel(const Kernels& run, const float* x, const std::vector<Expert>& ex
 
 }  // namespace
 
-void multiply(const float* x, std::int64_t rows, const std::vector<Matrix>& weights, float* y) {
+void multiply(const float* x, std::int64_t rows, const std::vector<Matrix>& weights, const Norm* norm,
+              const float* residual, float* y) {
     if (rows == 0) return;
     const Kernels& run = kernels();
     const ReadyRows ready(run, weights.front().kind, rows, weights.front().inputs);
-    ready.take_all(x, rows);
+    ready.take_all(x, rows, norm);
     std::vector<Piece> all;
     std::vector<std::int64_t> column;
     std::int64_t width = 0;
@@ -114,8 +129,9 @@ void multiply(const float* x, std::int64_t rows, const std::vector<Matrix>& weig
     }
     each_task(static_cast<std::int64_t>(all.size()), [&](std::int64_t task) {
         const Piece& p = all[static_cast<std::size_t>(task)];
-        float* to = y + p.row * width + column[p.matrix] + p.begin;
-        run.product(weights[p.matrix], ready.row(p.row), p.rows, p.begin, p.end, to, width);
+        const std::int64_t at = p.row * width + column[p.matrix] + p.begin;
+        run.product(weights[p.matrix], ready.row(p.row), p.rows, p.begin, p.end, y + at, width);
+        if (residual) add_to(y + at, residual + at, p.rows, p.end - p.begin, width);
     });
 }
 

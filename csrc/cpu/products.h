@@ -8,8 +8,17 @@
 
 namespace mixtralkit {
 
-// y[r] = x[r] times every one of `weights`, which have the same kind and inputs; the results lie one after the other.
-void multiply(const float* x, std::int64_t rows, const std::vector<Matrix>& weights, float* y);
+// The norm that rows go through before a product; the weight has a number for each input.
+struct Norm {
+    Kind kind;
+    const void* weight;
+    float eps;
+};
+
+// y[r] = residual[r] + norm(x[r]) times every one of `weights`, which have the same kind and inputs; the products lie
+// one after the other. Without a norm or a residual where those are null.
+void multiply(const float* x, std::int64_t rows, const std::vector<Matrix>& weights, const Norm* norm,
+              const float* residual, float* y);
 
 // The weights of one SwiGLU expert and how many of the consecutive rows are its.
 struct Expert {

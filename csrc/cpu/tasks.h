@@ -63,6 +63,11 @@ class Scratch {
 
 constexpr std::int64_t kTokensPerTask = 16;  // where a token's work is small
 
+// Rows that one thread takes together where little is done with each of their elements.
+inline std::int64_t rows_per_small_task(std::int64_t width) {
+    return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, width));
+}
+
 inline std::int64_t pieces(std::int64_t whole, std::int64_t piece) { return (whole + piece - 1) / piece; }
 
 }  // namespace mixtralkit

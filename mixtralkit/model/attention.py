@@ -12,6 +12,7 @@ from mixtralkit.ops.cached_attention import cached_attention
 from mixtralkit.ops.causal_attention import attention
 from mixtralkit.ops.linear import side_by_side
 from mixtralkit.ops.matrices import Matrices
+from mixtralkit.ops.rms_norm import Norm
 from mixtralkit.ops.rotary import Rotations, rotate
 
 
@@ -32,9 +33,11 @@ class Attention(nn.Module):
         self.wv = Linear(dim, num_kv_heads * head_dim)
         self.wo = Linear(num_heads * head_dim, dim)
 
-    def forward(self, x_TD: torch.Tensor, batch: Batch, rotations_T: Rotations, cache: KVCache | None) -> torch.Tensor:
-        """`[T, D] -> [T, D]`. Without a cache, as in training, every segment must start at position 0."""
-        qkv_TX = side_by_side(x_TD, self._qkv)
+    def forward(
+        self, x_TD: torch.Tensor, norm: Norm, batch: Batch, rotations_T: Rotations, cache: KVCache | None
+    ) -> torch.Tensor:
+        """`x + attention(norm(x))`, `[T, D]`. Without a cache, as in training, segments must start at position 0."""
+        qkv_TX = side_by_side(x_TD, self._qkv, norm=norm)
         if cache is None:
             out_TD = self._attend_uncached(qkv_TX, batch, rotations_T)
         else:
@@ -46,13 +49,17 @@ class Attention(nn.Module):
                 num_heads=self.num_heads,
                 sliding_window=self.sliding_window,
             )
-        result_TD: torch.Tensor = self.wo(out_TD)
-        return result_TD
+        return side_by_side(out_TD, self._out, residual=x_TD)
+
+    # Looked up at the first call: later, parameters may change in place, and not be replaced by others.
 
     @cached_property
     def _qkv(self) -> Matrices:
-        """Looked up at the first call: later, parameters may change in place, and not be replaced by others."""
         return Matrices([self.wq.weight, self.wk.weight, self.wv.weight])
+
+    @cached_property
+    def _out(self) -> Matrices:
+        return Matrices([self.wo.weight])
 
     def _attend_uncached(self, qkv_TX: torch.Tensor, batch: Batch, rotations_T: Rotations) -> torch.Tensor:
         heads_TXd = qkv_TX.unflatten(1, (-1, self.head_dim))

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mixtralkit.ops.rms_norm import rms_norm
+from mixtralkit.ops.rms_norm import Norm, rms_norm
 
 
 class RMSNorm(nn.Module):
@@ -13,6 +13,11 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(dim))
+
+    @property
+    def norm(self) -> Norm:
+        """For ops that apply it themselves."""
+        return Norm(self.weight, self.eps)
 
     def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
         """Same shape and dtype as `x_TD`."""

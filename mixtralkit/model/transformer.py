@@ -12,6 +12,8 @@ from mixtralkit.model.linear_layer import Linear
 from mixtralkit.model.moe_ffn import MoeFfn
 from mixtralkit.model.norm import RMSNorm
 from mixtralkit.ops.invariance import as_activations, is_promised
+from mixtralkit.ops.linear import side_by_side
+from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.rotary import Rotations, rotations
 
 
@@ -42,7 +44,7 @@ class Block(nn.Module):
         cache: KVCache | None,
     ) -> torch.Tensor:
         """`[T, D] -> [T, D]`."""
-        x_TD = x_TD + self.attention(self.attention_norm(x_TD), batch, rotations_T, cache)
+        x_TD = self.attention(x_TD, self.attention_norm.norm, batch, rotations_T, cache)
         ffn_TD: torch.Tensor = self.feed_forward(self.ffn_norm(x_TD))
         return x_TD + ffn_TD
 
@@ -70,23 +72,24 @@ class Transformer(nn.Module):
         batch = make_batch(tokens_BT.tolist(), [0] * requests, range(requests), tokens_BT.device)
         # In inference through a cache, for the same bits as generating token by token.
         cache = self.new_cache(requests, tokens) if is_promised(self.tok_embeddings.weight) else None
-        logits: torch.Tensor = self.output(self.hidden(batch, cache))
-        return logits.float().view(requests, tokens, self.config.vocab_size)
+        logits = self._logits(self.hidden(batch, cache))
+        return logits.view(requests, tokens, self.config.vocab_size)
 
     def next_token_logits(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """Logits after the last token of each of the batch's segments, float32 `[B, V]`; the cache is extended."""
-        hidden_TD = self.hidden(batch, cache)
-        logits: torch.Tensor = self.output(hidden_TD[batch.last_rows])
-        return logits.float()
+        x_TD = self.hidden(batch, cache)
+        return self._logits(x_TD if len(x_TD) == len(batch.segments) else x_TD[batch.last_rows])
 
     def hidden(self, batch: Batch, cache: KVCache | None) -> torch.Tensor:
-        """The normed activations before the output matrix, `[T, D]`; without a cache, for training, differentiable."""
+        """The activations before the last norm, `[T, D]`; without a cache, for training, differentiable."""
         x_TD = as_activations(self.tok_embeddings(batch.tokens_T))
         rotations_T = rotations(batch.positions_T, self.config.head_dim, self.config.rope_theta)
         for block in self.layers:
             x_TD = block(x_TD, batch, rotations_T, cache)
-        normed: torch.Tensor = self.norm(x_TD)
-        return normed
+        return x_TD
+
+    def _logits(self, x_TD: torch.Tensor) -> torch.Tensor:
+        return side_by_side(x_TD, Matrices([self.output.weight]), norm=self.norm.norm).float()
 
     def _check(self, tokens_BT: torch.Tensor) -> None:
         if tokens_BT.dim() != 2 or tokens_BT.is_floating_point():

@@ -33,6 +33,4 @@ class MoELayer(nn.Module):
         """`[T, D] -> [T, D]` for this rank's T tokens."""
         routing = cast(Routing, self.gate(x_TD))
         self._load.count(self.layer, routing.expert_ids_TK)
-        rows_RD, counts_e, handle = self._dispatch.dispatch(x_TD, routing)
-        rows_RD = self.experts(rows_RD, counts_e)
-        return self._dispatch.combine(rows_RD, handle)
+        return self._dispatch.run(x_TD, routing, self.experts)

@@ -18,6 +18,9 @@ def _linear(
     scales: Sequence[torch.Tensor],
     mins: Sequence[torch.Tensor],
     outputs: Sequence[int],
+    norm_D: torch.Tensor | None = None,
+    eps: float = 0.0,
+    residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
     return x_RD.new_empty(x_RD.shape[0], sum(outputs))
 
@@ -31,6 +34,18 @@ def _expert_mlp(
     hidden: int,
 ) -> torch.Tensor:
     return torch.empty_like(rows_RD)
+
+
+def _mixture(
+    x_TD: torch.Tensor,
+    expert_ids_TK: torch.Tensor,
+    weights_TK: torch.Tensor,
+    data: Sequence[torch.Tensor],
+    scales: Sequence[torch.Tensor],
+    mins: Sequence[torch.Tensor],
+    hidden: int,
+) -> torch.Tensor:
+    return torch.empty_like(x_TD)
 
 
 def _rms_norm(x_TD: torch.Tensor, weight_D: torch.Tensor, eps: float) -> torch.Tensor:
@@ -60,6 +75,10 @@ def _topk_gate(logits_TE: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch
     return logits_TE.new_empty(shape, dtype=torch.int64), logits_TE.new_empty(shape)
 
 
+def _linear_gate(x_TD: torch.Tensor, weight_ED: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return _topk_gate(x_TD, top_k)
+
+
 def _expert_sort(expert_ids_TK: torch.Tensor, order_E: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return expert_ids_TK.new_empty(expert_ids_TK.numel()), torch.empty_like(order_E)
 
@@ -75,10 +94,12 @@ def _sum_rows(rows_ND: torch.Tensor, pairs_N: torch.Tensor, weights_TK: torch.Te
 _FAKES: dict[str, Callable[..., Any]] = {
     "linear": _linear,
     "expert_mlp": _expert_mlp,
+    "mixture": _mixture,
     "rms_norm": _rms_norm,
     "attention": _attention,
     "rotations": _rotations,
     "topk_gate": _topk_gate,
+    "linear_gate": _linear_gate,
     "expert_sort": _expert_sort,
     "take_rows": _take_rows,
     "sum_rows": _sum_rows,

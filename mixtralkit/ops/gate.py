@@ -2,7 +2,18 @@
 
 import torch
 
+from mixtralkit.ops.linear import linear
+from mixtralkit.ops.matrices import KINDS
 from mixtralkit.ops.native import native
+
+
+def linear_gate(x_TD: torch.Tensor, weight_ED: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`topk_gate` of the logits `x_TD @ weight_ED.T`."""
+    ops = native(x_TD, weight_ED) if weight_ED.dtype in KINDS else None
+    if ops is not None:
+        expert_ids_TK, weights_TK = ops.linear_gate(x_TD.contiguous(), weight_ED.contiguous(), top_k)
+        return expert_ids_TK, weights_TK
+    return topk_gate(linear(x_TD, weight_ED), top_k)
 
 
 def topk_gate(logits_TE: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:

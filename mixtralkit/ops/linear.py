@@ -8,6 +8,7 @@ from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.native import native
 from mixtralkit.ops.quantized_product import quantized_linear_reference
 from mixtralkit.ops.quantized_weight import Matrix, QuantizedWeight
+from mixtralkit.ops.rms_norm import Norm, rms_norm
 
 
 def linear(x_RD: torch.Tensor, weight_FD: Matrix) -> torch.Tensor:
@@ -19,15 +20,28 @@ def linear(x_RD: torch.Tensor, weight_FD: Matrix) -> torch.Tensor:
     return side_by_side(x_RD, Matrices([weight_FD]))
 
 
-def side_by_side(x_RD: torch.Tensor, weights: Matrices) -> torch.Tensor:
-    """The products with several matrices of as many inputs, one after the other in each row: `[R, sum of outputs]`."""
-    ops = native(x_RD, weights)
+def side_by_side(
+    x_RD: torch.Tensor, weights: Matrices, *, norm: Norm | None = None, residual: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The products with several matrices of as many inputs, one after the other in each row: `[R, sum of outputs]`.
+
+    With a `norm` it is applied to the rows first; a `residual` of the result's shape is added to it.
+    """
+    weight_D, eps = norm or (None, 0.0)
+    others = [tensor for tensor in (weight_D, residual) if tensor is not None]
+    ops = native(x_RD, weights, *others)
     if ops is not None and weights.native_parts is not None:
-        found: torch.Tensor = ops.linear(x_RD.contiguous(), *weights.native_parts, weights.outputs)
+        weight_D = None if weight_D is None else weight_D.contiguous()
+        residual = None if residual is None else residual.contiguous()
+        x_RD = x_RD.contiguous()
+        found: torch.Tensor = ops.linear(x_RD, *weights.native_parts, weights.outputs, weight_D, eps, residual)
         return found
+    x_RD = x_RD if norm is None else rms_norm(x_RD, *norm)
     if len(weights.matrices) == 1:
-        return _linear(x_RD, weights.matrices[0])
-    return torch.cat([linear(x_RD, weight) for weight in weights.matrices], dim=1)
+        result = _linear(x_RD, weights.matrices[0])
+    else:
+        result = torch.cat([linear(x_RD, weight) for weight in weights.matrices], dim=1)
+    return result if residual is None else residual + result
 
 
 def _linear(x_RD: torch.Tensor, weight_FD: Matrix) -> torch.Tensor:

@@ -1,9 +1,18 @@
 """Root mean square normalisation."""
 
+from typing import NamedTuple
+
 import torch
 
 from mixtralkit.ops.matrices import KINDS
 from mixtralkit.ops.native import native
+
+
+class Norm(NamedTuple):
+    """A norm that an op applies to its inputs before all else."""
+
+    weight_D: torch.Tensor
+    eps: float
 
 
 def rms_norm(x_TD: torch.Tensor, weight_D: torch.Tensor, eps: float) -> torch.Tensor:

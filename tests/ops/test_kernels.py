@@ -45,7 +45,8 @@ def assert_near(found: torch.Tensor, exact: torch.Tensor, relative: float) -> No
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(
-    ("rows", "inputs", "outputs"), [(1, 1024, 100), (2, 36, 50), (3, 64, 17), (7, 100, 64), (33, 256, 130)]
+    ("rows", "inputs", "outputs"),
+    [(1, 1024, 100), (2, 36, 50), (3, 64, 17), (7, 100, 64), (9, 100, 64), (33, 256, 130), (2, 14_336, 5)],
 )
 def test_linear(rows: int, inputs: int, outputs: int, dtype: torch.dtype, variant: str) -> None:
     """Also for odd sizes, where vectors are not full, and with a second matrix beside the first."""
@@ -53,6 +54,37 @@ def test_linear(rows: int, inputs: int, outputs: int, dtype: torch.dtype, varian
     weights = [torch.randn(size, inputs).to(dtype) for size in (outputs, 5)]
     found = library.ops().linear(x, weights, [], [], [outputs, 5])
     assert_near(found, x.double() @ torch.cat(weights).double().T, tolerance(dtype, variant))
+
+
+@pytest.mark.parametrize("kind", [*FLOATS, *QuantKind])
+@pytest.mark.parametrize("inputs", [64, 100, 1024, 3584])
+def test_rows_do_not_depend_on_one_another(inputs: int, kind: torch.dtype | QuantKind, variant: str) -> None:
+    """Few and many rows, and long and short ones, go through in different ways."""
+    if isinstance(kind, QuantKind) and inputs % 64:
+        pytest.skip("quantized inputs come in groups of 64")
+    dense, x = torch.randn(37, inputs), torch.randn(21, inputs)
+    weight = quantize(dense, kind) if isinstance(kind, QuantKind) else dense.to(kind)
+    parts = Matrices([weight]).native_parts
+    assert parts is not None
+    whole = library.ops().linear(x, *parts, [37])
+    for rows in range(1, 14):
+        assert torch.equal(library.ops().linear(x[-rows:].contiguous(), *parts, [37]), whole[-rows:])
+
+
+def test_linear_with_a_norm_and_a_residual(variant: str) -> None:
+    """The same bits as one after the other; more rows than a thread normalises at once."""
+    x, weight, scale, residual = torch.randn(600, 64), torch.randn(20, 64), torch.rand(64), torch.randn(600, 20)
+    ops = library.ops()
+    normed = ops.rms_norm(x, scale, 1e-5)
+    product = ops.linear(normed, [weight], [], [], [20])
+    assert torch.equal(ops.linear(x, [weight], [], [], [20], scale, 1e-5, residual), residual + product)
+
+
+def test_linear_gate(variant: str) -> None:
+    """The same bits as the product and the choice."""
+    ops, x, weight = library.ops(), torch.randn(50, 64), torch.randn(8, 64)
+    found, expected = ops.linear_gate(x, weight, 2), ops.topk_gate(ops.linear(x, [weight], [], [], [8]), 2)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("kind", QuantKind)
@@ -225,13 +257,15 @@ def test_operators_are_registered_as_torch_wants() -> None:
     cache = [torch.zeros(1, 1, 8, 16) for _ in range(2)]
     angles = torch.randn(3, 8)
     calls = {
-        "linear": (x, [torch.randn(5, 64), torch.randn(6, 64)], [], [], [5, 6]),
+        "linear": (x, [torch.randn(5, 64)], [], [], [5], torch.rand(64), 1e-5, torch.randn(3, 5)),
         "linear ": (x, [quantized.codes], [quantized.scales], [quantized.mins], [20]),
         "expert_mlp": (x, [2, 1], expert * 2, [], [], 10),
+        "mixture": (x, torch.tensor([[1, 0], [0, 1], [1, 0]]), torch.rand(3, 2), expert * 2, [], [], 10),
         "rms_norm": (x, torch.randn(64), 1e-5),
         "attention": (x, *cache, torch.tensor([[0, 2, 3]]), angles.cos(), angles.sin(), 2, 100),
         "rotations": (torch.tensor([3, 0]), 16, 1e6),
         "topk_gate": (x, 2),
+        "linear_gate": (x, torch.randn(4, 64), 2),
         "expert_sort": (torch.tensor([[2, 0], [1, 2]]), torch.tensor([1, 0, 2])),
         "take_rows": (x, torch.tensor([5, 0, 3]), 2),
         "sum_rows": (torch.randn(6, 5), torch.randperm(6), torch.rand(3, 2)),
@@ -243,6 +277,7 @@ def test_operators_are_registered_as_torch_wants() -> None:
 def test_wrong_arguments_are_refused() -> None:
     """What would read or write where it must not."""
     ops, x, weight = library.ops(), torch.randn(3, 64), torch.randn(5, 64)
+    expert = [weight, weight.T.contiguous(), weight]
     quantized = quantize(torch.randn(20, 64), QuantKind.INT8)
     cache = [torch.zeros(1, 1, 8, 16) for _ in range(2)]
     angles = torch.zeros(3, 8)
@@ -261,6 +296,13 @@ def test_wrong_arguments_are_refused() -> None:
         lambda: ops.expert_mlp(x, [3], [weight, weight.T.contiguous().half(), weight], [], [], 5),
         lambda: ops.linear(x, [], [], [], []),
         lambda: ops.linear(x, [weight, weight], [], [], [5]),
+        lambda: ops.linear(x, [weight], [], [], [5], torch.rand(63), 1e-5),
+        lambda: ops.linear(x, [weight], [], [], [5], None, 0.0, torch.zeros(3, 6)),
+        lambda: ops.linear(x, [weight], [], [], [5], None, 0.0, torch.zeros(2, 5)),
+        lambda: ops.linear_gate(x, torch.randn(4, 63), 2),
+        lambda: ops.linear_gate(x, torch.randn(4, 64), 5),
+        lambda: ops.mixture(x, torch.tensor([[0], [0], [1]]), torch.rand(3, 1), expert, [], [], 5),
+        lambda: ops.mixture(x, torch.tensor([[0], [0]]), torch.rand(3, 1), expert, [], [], 5),
         lambda: ops.attention(x, cache[0], torch.zeros(1, 1, 7, 16), torch.tensor([[0, 0, 3]]), angles, angles, 2, 100),
         lambda: ops.attention(x, *cache, torch.tensor([0, 0, 3]), angles, angles, 2, 100),
         lambda: ops.expert_sort(torch.tensor([[1]]), torch.tensor([0, 1, 1])),

@@ -4,8 +4,7 @@ import torch
 from torch import nn
 
 from mixtralkit.moe.routing import Routing
-from mixtralkit.ops.gate import topk_gate
-from mixtralkit.ops.linear import linear
+from mixtralkit.ops.gate import linear_gate
 
 
 class TopKGate(nn.Module):
@@ -18,5 +17,4 @@ class TopKGate(nn.Module):
 
     def forward(self, x_TD: torch.Tensor) -> Routing:
         """The routing of every token of `x_TD`."""
-        expert_ids_TK, weights_TK = topk_gate(linear(x_TD, self.weight), self.top_k)
-        return Routing(expert_ids_TK, weights_TK)
+        return Routing(*linear_gate(x_TD, self.weight, self.top_k))
