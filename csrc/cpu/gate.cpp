@@ -80,20 +80,21 @@ void copy_tokens(const float* x, std::int64_t tokens, const std::int64_t* pairs,
 }
 
 void add_results(const float* rows, const std::int64_t* pairs, const float* weights, std::int64_t tokens,
-                 std::int64_t top_k, std::int64_t dim, float* y) {
+                 std::int64_t top_k, std::int64_t dim, const float* residual, float* y) {
     check_permutation(pairs, tokens * top_k, "the pairs");
     std::vector<std::int64_t> row_of(static_cast<std::size_t>(tokens * top_k));
     for (std::int64_t i = 0; i < tokens * top_k; ++i) row_of[static_cast<std::size_t>(pairs[i])] = i;
     each_task(pieces(tokens, kTokensPerTask), [&](std::int64_t task) {
         const std::int64_t last = std::min(tokens, (task + 1) * kTokensPerTask);
         for (std::int64_t t = task * kTokensPerTask; t < last; ++t) {
+            float* to = y + t * dim;
             for (std::int64_t k = 0; k < top_k; ++k) {
                 const float* row = rows + row_of[static_cast<std::size_t>(t * top_k + k)] * dim;
                 const float weight = weights[t * top_k + k];
-                float* to = y + t * dim;
                 // Unfused, so that partial sums formed where the experts are come to the same.
                 for (std::int64_t i = 0; i < dim; ++i) to[i] = k == 0 ? row[i] * weight : to[i] + row[i] * weight;
             }
+            for (std::int64_t i = 0; residual && i < dim; ++i) to[i] += residual[t * dim + i];
         }
     });
 }

@@ -19,8 +19,9 @@ void sort_by_expert(const std::int64_t* ids, std::int64_t pairs, const std::int6
 void copy_tokens(const float* x, std::int64_t tokens, const std::int64_t* pairs, std::int64_t count, std::int64_t top_k,
                  std::int64_t dim, float* rows);
 
-// y[t] = the sum of its rows, weighted, in the order of the gate's top-k; rows[i] belongs to the flat pair pairs[i].
+// y[t] = the sum of its rows, weighted, in the order of the gate's top-k, and residual[t] if that is given; rows[i]
+// belongs to the flat pair pairs[i].
 void add_results(const float* rows, const std::int64_t* pairs, const float* weights, std::int64_t tokens,
-                 std::int64_t top_k, std::int64_t dim, float* y);
+                 std::int64_t top_k, std::int64_t dim, const float* residual, float* y);
 
 }  // namespace mixtralkit

@@ -165,28 +165,6 @@ Tensor expert_mlp_op(Tensor rows, std::vector<int64_t> counts, std::vector<Tenso
     return y;
 }
 
-// Sorting by expert, the experts and their weighted sum, for tokens whose experts are all here.
-Tensor mixture(Tensor x, Tensor ids, Tensor weights, std::vector<Tensor> data, std::vector<Tensor> scales,
-               std::vector<Tensor> mins, int64_t hidden) {
-    check_activations(x, 2);
-    check_activations(weights, 2);
-    check_ids(ids);
-    const int64_t tokens = x.size(0), dim = x.size(1), top_k = weights.size(1), pairs = tokens * top_k;
-    STD_TORCH_CHECK(weights.size(0) == tokens && ids.numel() == pairs, "ids and weights of ", tokens,
-                    " tokens are needed");
-    std::vector<int64_t> order(data.size() / 3), counts(order.size()), sorted(static_cast<std::size_t>(pairs));
-    std::iota(order.begin(), order.end(), 0);
-    sort_by_expert(read<int64_t>(ids), pairs, order.data(), static_cast<int64_t>(order.size()), sorted.data(),
-                   counts.data());
-    const std::vector<Expert> experts = experts_of(counts, data, scales, mins, hidden, dim);
-    const Scratch rows(pairs * dim * 4), results(pairs * dim * 4);
-    copy_tokens(read<float>(x), tokens, sorted.data(), pairs, top_k, dim, rows.floats());
-    expert_mlp(rows.floats(), experts, results.floats());
-    Tensor y = new_floats(tokens, dim);
-    add_results(results.floats(), sorted.data(), read<float>(weights), tokens, top_k, dim, write(y));
-    return y;
-}
-
 Tensor rms_norm(Tensor x, Tensor weight, double eps) {
     check_activations(x, 2);
     check_norm(weight, x.size(1));
@@ -315,8 +293,36 @@ Tensor sum_rows(Tensor rows, Tensor pairs, Tensor weights) {
     STD_TORCH_CHECK(top_k > 0 && rows.size(0) == tokens * top_k && pairs.numel() == tokens * top_k,
                     "a row for each of ", tokens * top_k, " pairs is needed");
     Tensor y = new_floats(tokens, dim);
-    add_results(read<float>(rows), read<int64_t>(pairs), read<float>(weights), tokens, top_k, dim, write(y));
+    add_results(read<float>(rows), read<int64_t>(pairs), read<float>(weights), tokens, top_k, dim, nullptr, write(y));
     return y;
+}
+
+Tensor attention_block(Tensor x, Tensor norm, double eps, std::vector<Tensor> qkv_data, std::vector<Tensor> qkv_scales,
+                       std::vector<Tensor> qkv_mins, std::vector<int64_t> qkv_outputs, Tensor keys, Tensor values,
+                       Tensor segments, Tensor cos, Tensor sin, int64_t heads, int64_t window,
+                       std::vector<Tensor> out_data, std::vector<Tensor> out_scales, std::vector<Tensor> out_mins) {
+    Tensor qkv = linear(x, qkv_data, qkv_scales, qkv_mins, qkv_outputs, norm, eps, std::nullopt);
+    Tensor attended = attention(qkv, keys, values, segments, cos, sin, heads, window);
+    return linear(attended, out_data, out_scales, out_mins, {x.size(1)}, std::nullopt, 0.0, x);
+}
+
+std::tuple<Tensor, Tensor> moe_block(Tensor x, Tensor norm, double eps, Tensor gate, int64_t top_k,
+                                     std::vector<Tensor> data, std::vector<Tensor> scales, std::vector<Tensor> mins,
+                                     int64_t hidden) {
+    Tensor normed = rms_norm(x, norm, eps);
+    auto [ids, weights] = linear_gate(normed, gate, top_k);
+    const int64_t tokens = x.size(0), dim = x.size(1), pairs = tokens * top_k, num_experts = gate.size(0);
+    std::vector<int64_t> order(static_cast<std::size_t>(num_experts)), counts(order.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::vector<int64_t> sorted(static_cast<std::size_t>(pairs));
+    sort_by_expert(read<int64_t>(ids), pairs, order.data(), num_experts, sorted.data(), counts.data());
+    const std::vector<Expert> experts = experts_of(counts, data, scales, mins, hidden, dim);
+    const Scratch rows(pairs * dim * 4), results(pairs * dim * 4);
+    copy_tokens(read<float>(normed), tokens, sorted.data(), pairs, top_k, dim, rows.floats());
+    expert_mlp(rows.floats(), experts, results.floats());
+    Tensor y = new_floats(tokens, dim);
+    add_results(results.floats(), sorted.data(), read<float>(weights), tokens, top_k, dim, read<float>(x), write(y));
+    return {y, ids};
 }
 
 }  // namespace
@@ -324,7 +330,6 @@ Tensor sum_rows(Tensor rows, Tensor pairs, Tensor weights) {
 STABLE_TORCH_LIBRARY_IMPL(mixtralkit, CPU, m) {
     m.impl("linear", TORCH_BOX(&linear));
     m.impl("expert_mlp", TORCH_BOX(&expert_mlp_op));
-    m.impl("mixture", TORCH_BOX(&mixture));
     m.impl("rms_norm", TORCH_BOX(&rms_norm));
     m.impl("attention", TORCH_BOX(&attention));
     m.impl("rotations", TORCH_BOX(&rotations));
@@ -333,6 +338,8 @@ STABLE_TORCH_LIBRARY_IMPL(mixtralkit, CPU, m) {
     m.impl("expert_sort", TORCH_BOX(&expert_sort));
     m.impl("take_rows", TORCH_BOX(&take_rows));
     m.impl("sum_rows", TORCH_BOX(&sum_rows));
+    m.impl("attention_block", TORCH_BOX(&attention_block));
+    m.impl("moe_block", TORCH_BOX(&moe_block));
 }
 
 }  // namespace mixtralkit

@@ -69,7 +69,7 @@ struct Int4 {
     static constexpr int kOffset = 0;
     static constexpr bool kMins = true;
     static constexpr std::int64_t kGroupBytes = kBlock * kGroup / 2;
-    static constexpr int kFetchFrom = 1;
+    static constexpr int kFetchFrom = 2;
 
     template <bool kFetch, class Take>
     static void each_quad(const std::uint8_t* codes, Take take) {

@@ -15,12 +15,10 @@ from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.dispatch.base import Dispatch, Handle
 from mixtralkit.moe.routing import Routing
 
-# Last part of a module's name -> the kind that its time is counted under.
+# Last part of a module's name -> the kind that its time is counted under. The norms before attention and head are
+# part of these, the one before the experts is not.
 KINDS = {
     "tok_embeddings": "embedding",
-    "attention_norm": "norm",
-    "ffn_norm": "norm",
-    "norm": "norm",
     "attention": "attention",
     "gate": "gate",
     "experts": "experts",

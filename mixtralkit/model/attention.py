@@ -8,7 +8,7 @@ from torch import nn
 from mixtralkit.model.batch import Batch
 from mixtralkit.model.kv_cache import KVCache
 from mixtralkit.model.linear_layer import Linear
-from mixtralkit.ops.cached_attention import cached_attention
+from mixtralkit.ops.blocks import attention_block
 from mixtralkit.ops.causal_attention import attention
 from mixtralkit.ops.linear import side_by_side
 from mixtralkit.ops.matrices import Matrices
@@ -37,19 +37,14 @@ class Attention(nn.Module):
         self, x_TD: torch.Tensor, norm: Norm, batch: Batch, rotations_T: Rotations, cache: KVCache | None
     ) -> torch.Tensor:
         """`x + attention(norm(x))`, `[T, D]`. Without a cache, as in training, segments must start at position 0."""
-        qkv_TX = side_by_side(x_TD, self._qkv, norm=norm)
         if cache is None:
-            out_TD = self._attend_uncached(qkv_TX, batch, rotations_T)
-        else:
-            out_TD = cached_attention(
-                qkv_TX,
-                *cache.layer(self.layer),
-                batch.segments_B3,
-                rotations_T,
-                num_heads=self.num_heads,
-                sliding_window=self.sliding_window,
-            )
-        return side_by_side(out_TD, self._out, residual=x_TD)
+            heads_TX = self._attend_uncached(side_by_side(x_TD, self._qkv, norm=norm), batch, rotations_T)
+            return side_by_side(heads_TX, self._out, residual=x_TD)
+        return attention_block(
+            *(x_TD, norm, self._qkv, self._out, *cache.layer(self.layer), batch.segments_B3, rotations_T),
+            num_heads=self.num_heads,
+            sliding_window=self.sliding_window,
+        )
 
     # Looked up at the first call: later, parameters may change in place, and not be replaced by others.
 

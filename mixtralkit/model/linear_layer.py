@@ -3,7 +3,9 @@
 import torch
 from torch import nn
 
-from mixtralkit.ops.linear import linear
+from mixtralkit.ops.linear import side_by_side
+from mixtralkit.ops.matrices import Matrices, single
+from mixtralkit.ops.rms_norm import Norm
 
 
 class Linear(nn.Module):
@@ -12,7 +14,9 @@ class Linear(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self._matrices: Matrices | None = None
 
-    def forward(self, x_RD: torch.Tensor) -> torch.Tensor:
-        """`[R, inputs] -> [R, outputs]`."""
-        return linear(x_RD, self.weight)
+    def forward(self, x_RD: torch.Tensor, norm: Norm | None = None) -> torch.Tensor:
+        """`[R, inputs] -> [R, outputs]`, after the norm if there is one."""
+        self._matrices = single(self.weight, self._matrices)
+        return side_by_side(x_RD, self._matrices, norm=norm)

@@ -11,6 +11,7 @@ from mixtralkit.ops.expert_mlp import swiglu
 from mixtralkit.ops.gate import topk_gate
 from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.permute import weighted_sum
+from mixtralkit.ops.rms_norm import Norm, rms_norm
 
 
 class Expert(nn.Module):
@@ -36,8 +37,12 @@ class MoeFfn(nn.Module):
         self.gate = Linear(dim, num_experts)
         self.experts = nn.ModuleList(Expert(dim, hidden_dim) for _ in range(num_experts))
 
-    def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
-        """`[T, D] -> [T, D]`; the sum is in float32 and in the order of the gate's top-k."""
+    def forward(self, x_TD: torch.Tensor, norm: Norm) -> torch.Tensor:
+        """`x + mixture(norm(x))`, `[T, D]`."""
+        return x_TD + self.mixture(rms_norm(x_TD, *norm))
+
+    def mixture(self, x_TD: torch.Tensor) -> torch.Tensor:
+        """The weighted sum of each token's experts, `[T, D]`; in float32 and in the order of the gate's top-k."""
         expert_ids_TK, weights_TK = topk_gate(self.gate(x_TD), self.top_k)
         rows_TKD = x_TD.new_zeros(*expert_ids_TK.shape, x_TD.shape[1])
         for expert_id, expert in enumerate(self.experts):

@@ -4,8 +4,10 @@ import torch
 from torch import nn
 
 from mixtralkit.model.linear_layer import Linear
-from mixtralkit.ops.linear import linear
+from mixtralkit.ops.linear import side_by_side
+from mixtralkit.ops.matrices import Matrices, single
 from mixtralkit.ops.quantized_weight import GROUP, QuantizedWeight, QuantKind, empty_quantized
+from mixtralkit.ops.rms_norm import Norm
 
 # The embeddings are only looked up, norms and gates are small, and an error of a gate sends tokens to other experts.
 WIDE = ("tok_embeddings.weight", "norm.weight", "gate.weight")
@@ -17,6 +19,7 @@ class QuantizedLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, kind: QuantKind) -> None:
         super().__init__()
         self._weight = empty_quantized(outputs, inputs, kind)
+        self._matrices: Matrices | None = None
         for name, part in self._weight.parts.items():
             self.register_parameter(name, nn.Parameter(part, requires_grad=False))
 
@@ -31,9 +34,10 @@ class QuantizedLinear(nn.Module):
             self._weight = QuantizedWeight(codes, scales, mins, known.outputs, known.inputs, known.kind)
         return self._weight
 
-    def forward(self, x_RD: torch.Tensor) -> torch.Tensor:
-        """`[R, inputs] -> [R, outputs]`."""
-        return linear(x_RD, self.weight)
+    def forward(self, x_RD: torch.Tensor, norm: Norm | None = None) -> torch.Tensor:
+        """`[R, inputs] -> [R, outputs]`, after the norm if there is one."""
+        self._matrices = single(self.weight, self._matrices)
+        return side_by_side(x_RD, self._matrices, norm=norm)
 
 
 def is_quantized(name: str, shape: tuple[int, ...]) -> bool:

@@ -12,8 +12,6 @@ from mixtralkit.model.linear_layer import Linear
 from mixtralkit.model.moe_ffn import MoeFfn
 from mixtralkit.model.norm import RMSNorm
 from mixtralkit.ops.invariance import as_activations, is_promised
-from mixtralkit.ops.linear import side_by_side
-from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.rotary import Rotations, rotations
 
 
@@ -45,8 +43,8 @@ class Block(nn.Module):
     ) -> torch.Tensor:
         """`[T, D] -> [T, D]`."""
         x_TD = self.attention(x_TD, self.attention_norm.norm, batch, rotations_T, cache)
-        ffn_TD: torch.Tensor = self.feed_forward(self.ffn_norm(x_TD))
-        return x_TD + ffn_TD
+        out_TD: torch.Tensor = self.feed_forward(x_TD, self.ffn_norm.norm)
+        return out_TD
 
 
 class Transformer(nn.Module):
@@ -78,7 +76,7 @@ class Transformer(nn.Module):
     def next_token_logits(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """Logits after the last token of each of the batch's segments, float32 `[B, V]`; the cache is extended."""
         x_TD = self.hidden(batch, cache)
-        return self._logits(x_TD if len(x_TD) == len(batch.segments) else x_TD[batch.last_rows])
+        return self._logits(x_TD if x_TD.shape[0] == len(batch.segments) else x_TD[batch.last_rows])
 
     def hidden(self, batch: Batch, cache: KVCache | None) -> torch.Tensor:
         """The activations before the last norm, `[T, D]`; without a cache, for training, differentiable."""
@@ -89,7 +87,8 @@ class Transformer(nn.Module):
         return x_TD
 
     def _logits(self, x_TD: torch.Tensor) -> torch.Tensor:
-        return side_by_side(x_TD, Matrices([self.output.weight]), norm=self.norm.norm).float()
+        logits: torch.Tensor = self.output(x_TD, self.norm.norm)
+        return logits.float()
 
     def _check(self, tokens_BT: torch.Tensor) -> None:
         if tokens_BT.dim() != 2 or tokens_BT.is_floating_point():

@@ -7,8 +7,7 @@ from typing import Protocol, cast
 import torch
 from torch import nn
 
-from mixtralkit.moe.routing import Routing
-from mixtralkit.ops.expert_mlp import expert_mlp, mixture
+from mixtralkit.ops.expert_mlp import expert_mlp
 from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.quantized_weight import Matrix
 
@@ -33,14 +32,13 @@ class Experts(nn.Module):
 
     def forward(self, rows_RD: torch.Tensor, counts_e: Sequence[int]) -> torch.Tensor:
         """Apply the i-th local expert to its `counts_e[i]` consecutive rows; same shape and order."""
-        return expert_mlp(rows_RD, counts_e, self._weights)
-
-    def mixture(self, x_TD: torch.Tensor, routing: Routing) -> torch.Tensor | None:
-        """The weighted sum of each token's experts, if they are all here and a kernel can do it at once."""
-        return mixture(x_TD, routing.expert_ids_TK, routing.weights_TK, self._weights)
+        return expert_mlp(rows_RD, counts_e, self.matrices)
 
     @cached_property
-    def _weights(self) -> Matrices:
-        """Looked up at the first call: later, parameters may change in place, and not be replaced by others."""
+    def matrices(self) -> Matrices:
+        """The w1, w2, w3 of each expert after the other.
+
+        Looked up at the first call: later, parameters may change in place, and not be replaced by others.
+        """
         experts = [cast(_Swiglu, expert) for expert in self.children()]
         return Matrices([matrix.weight for expert in experts for matrix in (expert.w1, expert.w2, expert.w3)])

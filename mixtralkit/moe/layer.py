@@ -6,9 +6,13 @@ import torch
 from torch import nn
 
 from mixtralkit.moe.dispatch.base import Dispatch
+from mixtralkit.moe.dispatch.local import LocalDispatch
 from mixtralkit.moe.experts import Experts
+from mixtralkit.moe.gates.topk import TopKGate
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.routing import Routing
+from mixtralkit.ops.blocks import moe_block
+from mixtralkit.ops.rms_norm import Norm, rms_norm
 
 
 class MoELayer(nn.Module):
@@ -29,8 +33,20 @@ class MoELayer(nn.Module):
         """Send tokens with `dispatch` from the next call on; all ranks must change together."""
         self._dispatch = dispatch
 
-    def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
-        """`[T, D] -> [T, D]` for this rank's T tokens."""
+    def forward(self, x_TD: torch.Tensor, norm: Norm) -> torch.Tensor:
+        """`x + mixture(norm(x))`, `[T, D]`, for this rank's T tokens."""
+        if isinstance(self._dispatch, LocalDispatch) and isinstance(self.gate, TopKGate):
+            found = moe_block(x_TD, norm, self.gate.weight, self.gate.top_k, self.experts.matrices)
+            if found is not None:
+                out_TD, expert_ids_TK = found
+                self._load.count(self.layer, expert_ids_TK)
+                return out_TD
+        return x_TD + self.mixture(rms_norm(x_TD, *norm))
+
+    def mixture(self, x_TD: torch.Tensor) -> torch.Tensor:
+        """The weighted sum of each token's experts, `[T, D]`."""
         routing = cast(Routing, self.gate(x_TD))
         self._load.count(self.layer, routing.expert_ids_TK)
-        return self._dispatch.run(x_TD, routing, self.experts)
+        rows_RD, counts_e, handle = self._dispatch.dispatch(x_TD, routing)
+        rows_RD = self.experts(rows_RD, counts_e)
+        return self._dispatch.combine(rows_RD, handle)

@@ -6,7 +6,7 @@ from mixtralkit.ops.causal_attention import attention
 from mixtralkit.ops.native import native
 from mixtralkit.ops.rotary import Rotations, rotate
 
-_EVERYTHING = 2**62  # a window that is never reached
+EVERYTHING = 2**62  # a window that is never reached
 
 
 def cached_attention(
@@ -30,7 +30,7 @@ def cached_attention(
     ops = native(qkv_TX, keys_SGCd, values_SGCd)
     if ops is not None:
         found: torch.Tensor = ops.attention(
-            qkv_TX, keys_SGCd, values_SGCd, segments_B3, *rotations_T, num_heads, sliding_window or _EVERYTHING
+            qkv_TX, keys_SGCd, values_SGCd, segments_B3, *rotations_T, num_heads, sliding_window or EVERYTHING
         )
         return found
     kv_heads, head_dim = keys_SGCd.shape[1], keys_SGCd.shape[3]

@@ -38,21 +38,6 @@ def expert_mlp(rows_RD: torch.Tensor, counts_e: Sequence[int], weights: Matrices
     return torch.cat(results) if results else rows_RD
 
 
-def mixture(
-    x_TD: torch.Tensor, expert_ids_TK: torch.Tensor, weights_TK: torch.Tensor, weights: Matrices
-) -> torch.Tensor | None:
-    """The weighted sum of each token's experts, where `weights` are all experts in the order of their ids: `[T, D]`.
-
-    What sorting by expert, `expert_mlp` and adding up come to, in one call. None where no kernel does that.
-    """
-    ops = native(x_TD, weights_TK, weights)
-    if ops is None or weights.native_parts is None:
-        return None
-    ids_TK, weights_TK = expert_ids_TK.contiguous(), weights_TK.contiguous()
-    found: torch.Tensor = ops.mixture(x_TD.contiguous(), ids_TK, weights_TK, *weights.native_parts, weights.outputs[0])
-    return found
-
-
 def _swiglu(x_RD: torch.Tensor, w1_FD: Matrix, w2_DF: Matrix, w3_FD: Matrix) -> torch.Tensor:
     hidden_RF = map_elements(F.silu, linear(x_RD, w1_FD)) * linear(x_RD, w3_FD)
     return linear(hidden_RF, w2_DF)

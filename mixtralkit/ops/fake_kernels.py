@@ -36,16 +36,14 @@ def _expert_mlp(
     return torch.empty_like(rows_RD)
 
 
-def _mixture(
-    x_TD: torch.Tensor,
-    expert_ids_TK: torch.Tensor,
-    weights_TK: torch.Tensor,
-    data: Sequence[torch.Tensor],
-    scales: Sequence[torch.Tensor],
-    mins: Sequence[torch.Tensor],
-    hidden: int,
-) -> torch.Tensor:
+def _attention_block(x_TD: torch.Tensor, *_: Any) -> torch.Tensor:
     return torch.empty_like(x_TD)
+
+
+def _moe_block(
+    x_TD: torch.Tensor, norm_D: torch.Tensor, eps: float, gate_ED: torch.Tensor, top_k: int, *_: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty_like(x_TD), _topk_gate(x_TD, top_k)[0]
 
 
 def _rms_norm(x_TD: torch.Tensor, weight_D: torch.Tensor, eps: float) -> torch.Tensor:
@@ -94,7 +92,8 @@ def _sum_rows(rows_ND: torch.Tensor, pairs_N: torch.Tensor, weights_TK: torch.Te
 _FAKES: dict[str, Callable[..., Any]] = {
     "linear": _linear,
     "expert_mlp": _expert_mlp,
-    "mixture": _mixture,
+    "attention_block": _attention_block,
+    "moe_block": _moe_block,
     "rms_norm": _rms_norm,
     "attention": _attention,
     "rotations": _rotations,

@@ -12,7 +12,10 @@ Parts = tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]
 
 
 class Matrices:
-    """Some matrices, in order. Their values may change, in place; which matrices they are may not."""
+    """Some matrices, in order. Their values may change, in place; which matrices they are may not.
+
+    Looking at them is slow; who uses them in every step keeps this object.
+    """
 
     def __init__(self, matrices: Sequence[Matrix]) -> None:
         self.matrices = tuple(matrices)
@@ -39,3 +42,8 @@ class Matrices:
             return dense, [], []
         mins = [weight.mins for weight in quantized if weight.mins is not None]
         return [weight.codes for weight in quantized], [weight.scales for weight in quantized], mins
+
+
+def single(weight: Matrix, known: Matrices | None) -> Matrices:
+    """`known` if it is of this one matrix, otherwise new ones of it."""
+    return known if known is not None and known.matrices[0] is weight else Matrices([weight])

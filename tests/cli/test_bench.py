@@ -62,7 +62,7 @@ def test_random_weights_are_measured_and_compared_with_the_limit(tiny: str, caps
     experts = TINY.num_layers * TINY.top_k * TINY.expert_params
     assert first["bytes"] == 4 * (shared + experts + keys)
     assert second["bytes"] > first["bytes"]
-    kinds = {"embedding", "norm", "attention", "gate", "dispatch", "experts", "combine", "head", "rest"}
+    kinds = {"embedding", "attention", "gate", "dispatch", "experts", "combine", "head", "rest"}
     assert [set(times["milliseconds"]) for times in measured["layers"]] == [kinds] * 3
     assert [trip["tokens_per_rank"] for trip in measured["round_trips"]][:3] == [1, 2, 4]
     assert document["model"]["num_params"] == TINY.num_params

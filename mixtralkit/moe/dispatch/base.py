@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import torch
 
-from mixtralkit.moe.experts import Experts
 from mixtralkit.moe.routing import Routing
 
 
@@ -40,8 +39,3 @@ class Dispatch(ABC):
 
         The sum is in float32 and does not depend on the layout of the ranks; returns `[T, D]` in the dtype of the rows.
         """
-
-    def run(self, x_TD: torch.Tensor, routing: Routing, experts: Experts) -> torch.Tensor:
-        """Send this rank's tokens to their experts and add up the results: `[T, D]`."""
-        rows_RD, counts_e, handle = self.dispatch(x_TD, routing)
-        return self.combine(experts(rows_RD, counts_e), handle)

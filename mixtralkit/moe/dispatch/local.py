@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 
 from mixtralkit.moe.dispatch.base import Dispatch, Handle
-from mixtralkit.moe.experts import Experts
 from mixtralkit.moe.routing import Routing
 from mixtralkit.ops.expert_sort import expert_sort
 from mixtralkit.ops.permute import sum_rows, take_rows
@@ -37,8 +36,3 @@ class LocalDispatch(Dispatch):
         """See `Dispatch.combine`."""
         assert isinstance(handle, LocalHandle)
         return sum_rows(rows_RD, handle.pairs_N, handle.routing.weights_TK)
-
-    def run(self, x_TD: torch.Tensor, routing: Routing, experts: Experts) -> torch.Tensor:
-        """See `Dispatch.run`; in one call where a kernel has it, with the same bits."""
-        found_TD = experts.mixture(x_TD, routing)
-        return super().run(x_TD, routing, experts) if found_TD is None else found_TD

@@ -1,0 +1,59 @@
+"""The two halves of a decoder block, each in one call where the extension has it.
+
+A step at a small batch is bound by reading the weights, which leaves nothing of the interpreter in the caches: whatever
+it does between two calls it fetches from memory again.
+"""
+
+import torch
+
+from mixtralkit.ops.cached_attention import EVERYTHING, cached_attention
+from mixtralkit.ops.linear import side_by_side
+from mixtralkit.ops.matrices import KINDS, Matrices
+from mixtralkit.ops.native import native
+from mixtralkit.ops.rms_norm import Norm
+from mixtralkit.ops.rotary import Rotations
+
+
+def attention_block(
+    x_TD: torch.Tensor,
+    norm: Norm,
+    qkv: Matrices,
+    out: Matrices,
+    keys_SGCd: torch.Tensor,
+    values_SGCd: torch.Tensor,
+    segments_B3: torch.Tensor,
+    rotations_T: Rotations,
+    *,
+    num_heads: int,
+    sliding_window: int | None,
+) -> torch.Tensor:
+    """`x + out(attention(qkv(norm(x))))`, `[T, D]`; ops/cached_attention has the meaning of the rest. No gradients."""
+    ops = native(x_TD, norm.weight_D, keys_SGCd, values_SGCd, qkv, out)
+    if ops is not None and qkv.native_parts is not None and out.native_parts is not None:
+        window = sliding_window or EVERYTHING
+        found: torch.Tensor = ops.attention_block(
+            *(x_TD.contiguous(), norm.weight_D, norm.eps, *qkv.native_parts, qkv.outputs),
+            *(keys_SGCd, values_SGCd, segments_B3, *rotations_T, num_heads, window, *out.native_parts),
+        )
+        return found
+    qkv_TX = side_by_side(x_TD, qkv, norm=norm)
+    heads_TX = cached_attention(
+        *(qkv_TX, keys_SGCd, values_SGCd, segments_B3, rotations_T), num_heads=num_heads, sliding_window=sliding_window
+    )
+    return side_by_side(heads_TX, out, residual=x_TD)
+
+
+def moe_block(
+    x_TD: torch.Tensor, norm: Norm, gate_ED: torch.Tensor, top_k: int, experts: Matrices
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """`x` plus the weighted sum of the experts of `norm(x)`, `[T, D]`, and their ids, `[T, K]`, best first.
+
+    `experts` has all experts of the model, as ops/expert_mlp takes them. None where no kernel does all of it.
+    """
+    ops = native(x_TD, norm.weight_D, gate_ED, experts) if gate_ED.dtype in KINDS else None
+    if ops is None or experts.native_parts is None:
+        return None
+    out_TD, expert_ids_TK = ops.moe_block(
+        x_TD.contiguous(), norm.weight_D, norm.eps, gate_ED, top_k, *experts.native_parts, experts.outputs[0]
+    )
+    return out_TD, expert_ids_TK
