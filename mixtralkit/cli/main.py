@@ -1,6 +1,7 @@
 """The program: finds the verb, checks its options, runs it, and turns errors into one line and an exit status."""
 
 import functools
+import gc
 import itertools
 import json
 import sys
@@ -24,6 +25,8 @@ PROGRAM = "mixtralkit"
 HELP = ("-h", "--help")
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+# Python's own 700 let it go through torch's 165,000 objects several times while it starts, for 0.1 s each.
+OBJECTS_A_COLLECTION = 100_000
 
 
 def main(arguments: Sequence[str] | None = None, *, verb: str | None = None) -> int:
@@ -34,6 +37,7 @@ def main(arguments: Sequence[str] | None = None, *, verb: str | None = None) -> 
     words = list(sys.argv[1:] if arguments is None else arguments)
     quiet_torch()
     prepare()
+    gc.set_threshold(OBJECTS_A_COLLECTION)
     try:
         status = _run_program(words) if verb is None else _run_verb(verb, words, Path(sys.argv[0]).name)
         sys.stdout.flush()

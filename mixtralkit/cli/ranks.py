@@ -10,7 +10,6 @@ from mixtralkit.cli.bench_options import BenchOptions
 from mixtralkit.cli.options import ChatOptions, GenerateOptions, RankOptions
 from mixtralkit.cli.terminal import complain
 from mixtralkit.dist.launch import Group, LaunchOptions
-from mixtralkit.dist.launcher import DEFAULT_PORT, NodeOptions, launch_ranks
 from mixtralkit.dist.run_rank import run_rank
 from mixtralkit.env import launch_env
 from mixtralkit.errors import MixtralKitError, UsageError
@@ -59,6 +58,9 @@ def beliefs(options: RankedOptions) -> dict[str, str]:
 def _launch(verb: str, options: RankedOptions, nproc: int) -> int:
     if launch_env().world_size > 1 or launch_env().under_torchrun:
         raise UsageError("--nproc starts ranks, but torchrun has done that already; use one of the two")
+    # torch's launcher takes a tenth of a second to import, and who starts no ranks does without it.
+    from mixtralkit.dist.launcher import DEFAULT_PORT, NodeOptions, launch_ranks
+
     nodes = NodeOptions(
         nproc=nproc,
         nnodes=options.nnodes,
