@@ -4,7 +4,7 @@
 
 The rows have a width of 2048 (float32). All of them go to the next rank (8 tokens, top 1), or half of them (4 tokens,
 top 2: one expert at home, one next door). Experts do nothing. Prints the median and spread of the time of a round trip,
-in microseconds, and the bytes that leave a rank through torch's collectives. Times by the number of tokens, with
+in microseconds, and the bytes that leave a rank. Times by the number of tokens, with
 routing at random, are in `tools/bench.py --round-trips`.
 """
 

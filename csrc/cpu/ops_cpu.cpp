@@ -1,6 +1,5 @@
 // The operators on the CPU: what torch gives, checked and handed to the kernels.
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <optional>
 #include <tuple>
@@ -15,6 +14,7 @@
 #include "cpu/gate.h"
 #include "cpu/kernels.h"
 #include "cpu/products.h"
+#include "cpu/rotation_angles.h"
 #include "cpu/tasks.h"
 #include "new_tensor.h"
 
@@ -220,29 +220,12 @@ Tensor attention(Tensor qkv, Tensor keys, Tensor values, Tensor segments, Tensor
     return out;
 }
 
-// Cosine and sine of position * theta ** (-2i / head_dim), the angles in float32.
 std::tuple<Tensor, Tensor> rotations(Tensor positions, int64_t head_dim, double theta) {
     check_ids(positions);
     STD_TORCH_CHECK(head_dim > 0 && head_dim % 2 == 0, "a head of ", head_dim, " elements has no pairs");
     const int64_t tokens = positions.numel(), half = head_dim / 2;
     Tensor cos = new_floats(tokens, half), sin = new_floats(tokens, half);
-    std::vector<float> speeds;
-    for (int64_t i = 0; i < half; ++i) {
-        speeds.push_back(
-            static_cast<float>(std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim))));
-    }
-    const int64_t* at = read<int64_t>(positions);
-    float *to_cos = write(cos), *to_sin = write(sin);
-    each_task(pieces(tokens, kTokensPerTask), [&](int64_t task) {
-        for (int64_t t = task * kTokensPerTask; t < std::min(tokens, (task + 1) * kTokensPerTask); ++t) {
-            const auto position = static_cast<float>(at[t]);
-            for (int64_t i = 0; i < half; ++i) {
-                const double angle = position * speeds[static_cast<std::size_t>(i)];
-                to_cos[t * half + i] = static_cast<float>(std::cos(angle));
-                to_sin[t * half + i] = static_cast<float>(std::sin(angle));
-            }
-        }
-    });
+    rotation_angles(read<int64_t>(positions), tokens, head_dim, theta, write(cos), write(sin));
     return {cos, sin};
 }
 
@@ -301,6 +284,12 @@ Tensor attention_block(Tensor x, Tensor norm, double eps, std::vector<Tensor> qk
                        std::vector<Tensor> qkv_mins, std::vector<int64_t> qkv_outputs, Tensor keys, Tensor values,
                        Tensor segments, Tensor cos, Tensor sin, int64_t heads, int64_t window,
                        std::vector<Tensor> out_data, std::vector<Tensor> out_scales, std::vector<Tensor> out_mins) {
+    // Checked before the cache is written.
+    check_activations(x, 2);
+    check_lists(out_data, out_scales, out_mins);
+    STD_TORCH_CHECK(out_data.size() == 1 && keys.dim() == 4,
+                    "one output matrix and a cache of 4 dimensions are needed");
+    matrix_of(out_data, out_scales, out_mins, 0, x.size(1), heads * keys.size(3));
     Tensor qkv = linear(x, qkv_data, qkv_scales, qkv_mins, qkv_outputs, norm, eps, std::nullopt);
     Tensor attended = attention(qkv, keys, values, segments, cos, sin, heads, window);
     return linear(attended, out_data, out_scales, out_mins, {x.size(1)}, std::nullopt, 0.0, x);

@@ -47,12 +47,12 @@ inline void quantize_group(const float* x, QuantizedRow row, std::int64_t group)
     row.sums[group] = total;
 }
 
+// kFetchFrom: for fewer rows the processor's own look ahead is as good, or better.
 struct Int8 {
     static constexpr int kOffset = 128;
     static constexpr bool kMins = false;
     static constexpr std::int64_t kGroupBytes = kBlock * kGroup;
-    static constexpr int kFetchFrom =
-        4;  // rows; fewer take so little time that the processor's own look ahead is better
+    static constexpr int kFetchFrom = 4;
 
     // Calls take(codes, i, n) with the codes of the inputs i to i + 3 of the group, for all i; it is the n-th call.
     template <bool kFetch, class Take>

@@ -1,4 +1,7 @@
-"""Where the time of a step goes, by kind of layer. Looking costs time itself, so this is no part of other figures."""
+"""Where the time of a step goes, by kind of layer.
+
+Looking costs time itself, so this is no part of other figures; and what on one rank is a single call is done in parts.
+"""
 
 import time
 from collections import defaultdict

@@ -40,7 +40,7 @@ def timed_round_trips(
     """Microseconds of a round trip of these tokens to these experts, and the bytes that this rank sends in one."""
     weights_TK = torch.full(ids_TK.shape, 1 / ids_TK.shape[1], device=group.device)
     x_TD, routing = x_TD.to(group.device), Routing(ids_TK.to(group.device), weights_TK)
-    # peer takes a thousandth of the others' time, and a timing must be longer than a moment.
+    # peer takes a few hundredths of the others' time, and a timing must be longer than a moment.
     rounds = 100 if dispatch.name == "peer" and len(x_TD) < 64 else 4
     _run(dispatch, x_TD, routing, rounds)
     before, times = group.collectives.bytes_sent, []

@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from mixtralkit.ops.rms_norm import Norm, rms_norm
+from mixtralkit.ops.rms_norm import Norm
 
 
 class RMSNorm(nn.Module):
-    """Holds the weight of one norm; see ops/rms_norm."""
+    """Holds the weight of one norm, which the ops that come after it apply; see ops/rms_norm."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -16,9 +16,5 @@ class RMSNorm(nn.Module):
 
     @property
     def norm(self) -> Norm:
-        """For ops that apply it themselves."""
+        """For these ops."""
         return Norm(self.weight, self.eps)
-
-    def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
-        """Same shape and dtype as `x_TD`."""
-        return rms_norm(x_TD, self.weight, self.eps)

@@ -18,6 +18,8 @@ from mixtralkit.ops.rms_norm import Norm, rms_norm
 class MoELayer(nn.Module):
     """Gate, dispatch, experts, combine: this rank's tokens meet experts wherever they are.
 
+    On one rank all four are one call where the extension has it, with the same bits.
+
     All ranks must call it together, also those without tokens.
     """
 
@@ -35,7 +37,8 @@ class MoELayer(nn.Module):
 
     def forward(self, x_TD: torch.Tensor, norm: Norm) -> torch.Tensor:
         """`x + mixture(norm(x))`, `[T, D]`, for this rank's T tokens."""
-        if isinstance(self._dispatch, LocalDispatch) and isinstance(self.gate, TopKGate):
+        # These very classes: another gate or dispatch, derived from them, is called. Hooks on gate and experts are not.
+        if type(self._dispatch) is LocalDispatch and type(self.gate) is TopKGate:
             found = moe_block(x_TD, norm, self.gate.weight, self.gate.top_k, self.experts.matrices)
             if found is not None:
                 out_TD, expert_ids_TK = found

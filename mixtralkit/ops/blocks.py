@@ -28,11 +28,11 @@ def attention_block(
     sliding_window: int | None,
 ) -> torch.Tensor:
     """`x + out(attention(qkv(norm(x))))`, `[T, D]`; ops/cached_attention has the meaning of the rest. No gradients."""
-    ops = native(x_TD, norm.weight_D, keys_SGCd, values_SGCd, qkv, out)
-    if ops is not None and qkv.native_parts is not None and out.native_parts is not None:
+    ops, weight_D = native(x_TD, norm.weight_D, keys_SGCd, values_SGCd, qkv, out), norm.native()
+    if ops is not None and weight_D is not None and qkv.native_parts and out.native_parts:
         window = sliding_window or EVERYTHING
         found: torch.Tensor = ops.attention_block(
-            *(x_TD.contiguous(), norm.weight_D, norm.eps, *qkv.native_parts, qkv.outputs),
+            *(x_TD.contiguous(), weight_D, norm.eps, *qkv.native_parts, qkv.outputs),
             *(keys_SGCd, values_SGCd, segments_B3, *rotations_T, num_heads, window, *out.native_parts),
         )
         return found
@@ -50,10 +50,11 @@ def moe_block(
 
     `experts` has all experts of the model, as ops/expert_mlp takes them. None where no kernel does all of it.
     """
-    ops = native(x_TD, norm.weight_D, gate_ED, experts) if gate_ED.dtype in KINDS else None
-    if ops is None or experts.native_parts is None:
+    ops, weight_D = native(x_TD, norm.weight_D, gate_ED, experts), norm.native()
+    if ops is None or weight_D is None or experts.native_parts is None or gate_ED.dtype not in KINDS:
         return None
+    gate_ED = gate_ED.contiguous()
     out_TD, expert_ids_TK = ops.moe_block(
-        x_TD.contiguous(), norm.weight_D, norm.eps, gate_ED, top_k, *experts.native_parts, experts.outputs[0]
+        x_TD.contiguous(), weight_D, norm.eps, gate_ED, top_k, *experts.native_parts, experts.outputs[0]
     )
     return out_TD, expert_ids_TK

@@ -27,12 +27,10 @@ def side_by_side(
 
     With a `norm` it is applied to the rows first; a `residual` of the result's shape is added to it.
     """
-    weight_D, eps = norm or (None, 0.0)
-    others = [tensor for tensor in (weight_D, residual) if tensor is not None]
-    ops = native(x_RD, weights, *others)
-    if ops is not None and weights.native_parts is not None:
-        weight_D = None if weight_D is None else weight_D.contiguous()
-        residual = None if residual is None else residual.contiguous()
+    others = [tensor for tensor in (norm and norm.weight_D, residual) if tensor is not None]
+    ops, weight_D = native(x_RD, weights, *others), norm and norm.native()
+    if ops is not None and weights.native_parts is not None and (norm is None or weight_D is not None):
+        eps, residual = norm.eps if norm else 0.0, None if residual is None else residual.contiguous()
         x_RD = x_RD.contiguous()
         found: torch.Tensor = ops.linear(x_RD, *weights.native_parts, weights.outputs, weight_D, eps, residual)
         return found

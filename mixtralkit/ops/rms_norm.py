@@ -14,15 +14,19 @@ class Norm(NamedTuple):
     weight_D: torch.Tensor
     eps: float
 
+    def native(self) -> torch.Tensor | None:
+        """The weight as the extension's operators take it; None when they do not have its dtype."""
+        return self.weight_D.contiguous() if self.weight_D.dtype in KINDS else None
+
 
 def rms_norm(x_TD: torch.Tensor, weight_D: torch.Tensor, eps: float) -> torch.Tensor:
     """`x / sqrt(mean(x^2) + eps) * weight` over the last dimension, computed in float32 (arXiv:1910.07467).
 
     Same shape and dtype as `x_TD`. Differentiable.
     """
-    ops = native(x_TD, weight_D) if weight_D.dtype in KINDS else None
-    if ops is not None:
-        found: torch.Tensor = ops.rms_norm(x_TD.contiguous(), weight_D.contiguous(), eps)
+    ops, weight = native(x_TD, weight_D), Norm(weight_D, eps).native()
+    if ops is not None and weight is not None:
+        found: torch.Tensor = ops.rms_norm(x_TD.contiguous(), weight, eps)
         return found
     x = x_TD.float()
     scaled = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
