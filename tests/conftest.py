@@ -1,6 +1,7 @@
 """What all tests share: nothing from outside, one thread, the same random numbers each time."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 # Before torch and transformers are imported: they read these once. Tests that start processes pass them on.
@@ -14,6 +15,9 @@ from mixtralkit.env import launch_env
 
 settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("deterministic")
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and with them whatever they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
