@@ -59,6 +59,20 @@ def test_attention(segments: list[tuple[int, int, int]], kind: torch.dtype | Qua
 
 
 @pytest.mark.skipif(library.why_not() is not None, reason=f"no native kernels: {library.why_not()}")
+def test_a_wrong_output_matrix_leaves_the_cache_as_it_was() -> None:
+    qkv = [torch.randn((HEADS + 2 * KV_HEADS) * HEAD_DIM, DIM)]
+    keys, values = (torch.zeros(1, KV_HEADS, 8, HEAD_DIM) for _ in range(2))
+    angles = rotations(torch.arange(1), HEAD_DIM, 1e6)
+    call: tuple[Any, ...] = (torch.randn(1, DIM), torch.rand(DIM), 1e-5, qkv, [], [], [len(qkv[0])], keys, values)
+    wrong: list[list[torch.Tensor]] = [[], [torch.randn(DIM, HEADS * HEAD_DIM + 1)], [torch.randn(DIM, DIM)] * 2]
+    for out in wrong:
+        with pytest.raises(RuntimeError, match="needed"):
+            library.ops().attention_block(*call, torch.tensor([[0, 0, 1]]), *angles, HEADS, 100, out, [], [])
+        assert not keys.any()
+        assert not values.any()
+
+
+@pytest.mark.skipif(library.why_not() is not None, reason=f"no native kernels: {library.why_not()}")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tokens", [0, 1, 9, 300])
 def test_experts(tokens: int, kind: torch.dtype | QuantKind) -> None:
