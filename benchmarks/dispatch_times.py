@@ -16,8 +16,10 @@ import torch
 from mixtralkit.bench.round_trips import timed_round_trips
 from mixtralkit.dist.launch import Group, LaunchOptions
 from mixtralkit.dist.run_rank import run_rank
-from mixtralkit.moe.dispatch.choose import make_dispatch, why_not_peer
+from mixtralkit.moe.dispatch.choose import why_not_peer
+from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.moe.placement.routes import routes_of
 
 WIDTH, EXPERTS = 2048, 8
 REPEATS = 15
@@ -37,6 +39,8 @@ def next_door(group: Group) -> dict[str, torch.Tensor]:
 def main(group: Group) -> int:
     """Print a table on rank 0."""
     names = ["collective", "all_gather", *([] if why_not_peer(group.device, group.topology.num_nodes) else ["peer"])]
+    routes = routes_of(even_split(EXPERTS, group.world_size), group.topology, group.rank)
+    transport = Transport(group.collectives, EXPERTS)
     say = print if group.rank == 0 else lambda *_: None
     say(f"{group.world_size} ranks on {group.device}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}\n")
     say("| 8 rows of 8 KB | " + " | ".join(f"{name} us (min-max) | bytes" for name in names) + " |")
@@ -44,7 +48,7 @@ def main(group: Group) -> int:
     for title, ids_TK in next_door(group).items():
         cells = []
         for name in names:
-            dispatch = make_dispatch(name, group.collectives, even_split(EXPERTS, group.world_size))
+            dispatch = transport.dispatch(name, routes)
             x_TD = torch.randn(len(ids_TK), WIDTH)
             trips, sent = timed_round_trips(group, dispatch, x_TD, ids_TK, repeats=REPEATS)
             cells.append(f"{trips.median:,.0f} ({trips.least:,.0f}-{trips.most:,.0f}) | {sent:,}")

@@ -33,10 +33,11 @@ void stay_on_core(int64_t core) {
 // The times of a round trip, in microseconds, as rank `rank` sees them.
 std::vector<double> round_trips(const Slabs& slabs, int64_t rank, const Batch& batch, int64_t rounds) {
     stay_on_core(rank);
-    std::vector<int64_t> numbers(State::length_for(kRanks, kExperts, kExpertsEach));
+    std::vector<int64_t> numbers(State::length_for(kRanks, kExperts));
     State state(numbers.data(), int64_t(numbers.size()));
-    const int64_t config[] = {rank, kRanks, kSlotBytes, kExperts, kExpertsEach, 1'000'000, 1'000'000'000};
+    const int64_t config[] = {rank, kRanks, kSlotBytes, kExperts, 1'000'000, 1'000'000'000};
     std::copy(std::begin(config), std::end(config), numbers.begin() + 6);
+    std::fill_n(state.experts_at(), kRanks, kExpertsEach);
     for (int64_t expert = 0; expert < kExperts; ++expert) {
         state.rank_of()[expert] = expert / kExpertsEach;
         state.index_of()[expert] = expert % kExpertsEach;

@@ -26,7 +26,7 @@ STABLE_TORCH_LIBRARY(mixtralkit, m) {
     m.def("take_rows(Tensor x_TD, Tensor pairs_N, int top_k) -> Tensor");
     m.def("sum_rows(Tensor rows_ND, Tensor pairs_N, Tensor weights_TK) -> Tensor");
     m.def("peer_segment_bytes(int ranks, int slot_bytes) -> int");
-    m.def("peer_state_length(int ranks, int all_experts, int experts) -> int");
+    m.def("peer_state_length(int ranks, int all_experts) -> int");
     m.def("peer_dispatch(Tensor(a!) slab, Tensor(b!) state, Tensor x_TD, Tensor expert_ids_TK, Tensor weights_TK, "
           "Tensor(c!)? rows_RD, Tensor(d!)? arrivals) -> (Tensor, Tensor)");
     m.def("peer_combine(Tensor(a!) slab, Tensor(b!) state, Tensor rows_RD, Tensor arrivals, Tensor expert_ids_TK, "

@@ -1,5 +1,6 @@
 """Turns the single-process model into one rank's part of the expert-parallel one."""
 
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from torch import nn
@@ -11,22 +12,30 @@ from mixtralkit.moe.experts import Experts
 from mixtralkit.moe.gates.topk import TopKGate
 from mixtralkit.moe.layer import MoELayer
 from mixtralkit.moe.load import ExpertLoad
-from mixtralkit.moe.placement.plan import Placement
+from mixtralkit.moe.placement.routes import Routes
 
 
-def parallelize(model: Transformer, *, placement: Placement, rank: int, dispatch: Dispatch, load: ExpertLoad) -> None:
-    """Replace every MoE FFN of `model` by a layer that keeps only the experts of `rank`, in place.
+def parallelize(
+    model: Transformer, *, routes: Sequence[Routes], dispatch_for: Callable[[Routes], Dispatch], load: ExpertLoad
+) -> None:
+    """Replace every MoE FFN of `model` by a layer that keeps only this rank's experts, in place.
 
-    Parameter names stay those of the checkpoint. Works on a model on the meta device as well.
+    `routes` has one entry a layer. Parameter names stay those of the checkpoint. Works on a model on the meta device
+    as well.
     """
-    for layer, module in enumerate(model.layers):
+    for layer, (module, layer_routes) in enumerate(zip(model.layers, routes, strict=True)):
         block = cast(Block, module)
         whole = cast(MoeFfn, block.feed_forward)
-        kept: dict[int, nn.Module] = {expert: whole.experts[expert] for expert in placement.experts_of(rank)}
+        kept: dict[int, nn.Module] = {expert: whole.experts[expert] for expert in layer_routes.local_experts}
         block.feed_forward = MoELayer(
             layer=layer,
             gate=TopKGate(whole.gate.weight, whole.top_k),
             experts=Experts(kept),
-            dispatch=dispatch,
+            dispatch=dispatch_for(layer_routes),
             load=load,
         )
+
+
+def moe_layers(model: Transformer) -> list[MoELayer]:
+    """The layers that `parallelize` has put in, in order."""
+    return [cast(MoELayer, cast(Block, module).feed_forward) for module in model.layers]

@@ -1,15 +1,19 @@
 """Small random models for tests."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from mixtralkit.config import ModelConfig
 from mixtralkit.dist.collectives import Collectives
+from mixtralkit.dist.topology import Topology
 from mixtralkit.model.quantized_linear import QuantizedLinear, quantize_modules
 from mixtralkit.model.transformer import Transformer
-from mixtralkit.moe.dispatch.choose import make_dispatch
+from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.load import ExpertLoad
-from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.moe.placement.plan import Placement, even_split
+from mixtralkit.moe.placement.routes import routes_of
 from mixtralkit.ops.quantize import quantize
 from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.parallelize import parallelize
@@ -50,16 +54,22 @@ def quantize_random(model: Transformer, kind: QuantKind) -> None:
                 setattr(module, part, nn.Parameter(tensor, requires_grad=False))
 
 
-def spread(model: Transformer, dispatch: str, collectives: Collectives) -> ExpertLoad:
-    """Keep this rank's share of `model`, evenly split; returns where its rows are counted."""
+def spread(
+    model: Transformer, dispatch: str, collectives: Collectives, placements: Sequence[Placement] | None = None
+) -> ExpertLoad:
+    """Keep this rank's share of `model`, by default evenly split; returns where its rows are counted.
+
+    Every two ranks count as a node, for the choice among several owners.
+    """
     config = model.config
-    placement = even_split(config.num_experts, collectives.size)
+    placements = placements or [even_split(config.num_experts, collectives.size)] * config.num_layers
+    topology = Topology(tuple(rank // 2 for rank in range(collectives.size)))
+    transport = Transport(collectives, config.num_experts)
     load = ExpertLoad(config.num_layers, config.num_experts, collectives.device)
     parallelize(
         model,
-        placement=placement,
-        rank=collectives.rank,
-        dispatch=make_dispatch(dispatch, collectives, placement),
+        routes=[routes_of(placement, topology, collectives.rank) for placement in placements],
+        dispatch_for=lambda routes: transport.dispatch(dispatch, routes),
         load=load,
     )
     return load

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from mixtralkit.dist.collectives import Collectives
+from mixtralkit.dist.topology import Topology
 from mixtralkit.model.transformer import Transformer
-from mixtralkit.moe.dispatch.choose import make_dispatch
+from mixtralkit.moe.dispatch.local import LocalDispatch
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.moe.placement.routes import routes_of
 from mixtralkit.parallelize import parallelize
 from tests.dispatches import SPREAD
 from tests.random_model import TINY, random_model, spread
@@ -56,9 +58,8 @@ def test_names_and_experts_kept() -> None:
     whole = dict(model.named_parameters())
     parallelize(
         model,
-        placement=even_split(TINY.num_experts, 3),
-        rank=1,
-        dispatch=make_dispatch("local", Collectives(None, torch.device("cpu")), even_split(TINY.num_experts, 1)),
+        routes=[routes_of(even_split(TINY.num_experts, 3), Topology((0, 0, 0)), 1)] * TINY.num_layers,
+        dispatch_for=lambda routes: LocalDispatch(TINY.num_experts),
         load=ExpertLoad(TINY.num_layers, TINY.num_experts, torch.device("cpu")),
     )
     kept = dict(model.named_parameters())

@@ -80,7 +80,7 @@ class Dispatch : public Exchange {
     Dispatch(const Slabs& slabs, State& state, const Head& head, const Routing& routing, const std::byte* rows,
              int64_t row_bytes, const float* weights, ByRank by_rank)
         : Exchange(slabs, state, head, cell_bytes(row_bytes, routing.top_k), cell_counts(by_rank, state.ranks()),
-                   experts_by_rank(routing, state.ranks())),
+                   {state.experts_at(), state.experts_at() + state.ranks()}),
           routing_(routing), rows_(rows), weights_(weights), row_bytes_(row_bytes), top_k_(routing.top_k),
           by_rank_(std::move(by_rank)), rows_by_expert_(rows_by_expert(routing)), own_counts_(experts_[self_]) {
         write_counts(self_, own_counts_.data());
@@ -91,7 +91,9 @@ class Dispatch : public Exchange {
         return round_up(record_at(row_bytes) + top_k * int64_t(sizeof(int32_t) + sizeof(float)), kLine);
     }
 
+    // An expert that the peer holds may get its rows elsewhere.
     void write_counts(int64_t peer, int32_t* counts) const override {
+        std::fill_n(counts, experts_[peer], 0);
         for (int64_t expert = 0; expert < routing_.experts; ++expert)
             if (routing_.rank_of[expert] == peer) counts[routing_.index_of[expert]] = rows_by_expert_[expert];
     }

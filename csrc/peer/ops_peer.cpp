@@ -100,10 +100,8 @@ Tensor peer_combine(Tensor slab, Tensor state, Tensor rows, Tensor arrivals, Ten
 // peer_segment_bytes(int ranks, int slot_bytes) -> int
 int64_t peer_segment_bytes(int64_t ranks, int64_t slot_bytes) { return Slabs::bytes_for(ranks, slot_bytes); }
 
-// peer_state_length(int ranks, int all_experts, int experts) -> int
-int64_t peer_state_length(int64_t ranks, int64_t all_experts, int64_t experts) {
-    return State::length_for(ranks, all_experts, experts);
-}
+// peer_state_length(int ranks, int all_experts) -> int
+int64_t peer_state_length(int64_t ranks, int64_t all_experts) { return State::length_for(ranks, all_experts); }
 
 }  // namespace
 }  // namespace mixtralkit::peer

@@ -9,7 +9,7 @@
 
 namespace mixtralkit::peer {
 
-// A gate's answer for T tokens, and who owns the experts: `rank_of[e]`, where it is number `index_of[e]`.
+// A gate's answer for T tokens, and where rows of expert e go: to `rank_of[e]`, where it is number `index_of[e]`.
 struct Routing {
     const int64_t* expert_ids;  // [T, K]
     int64_t tokens, top_k;
@@ -68,13 +68,6 @@ inline std::vector<int64_t> cell_counts(const ByRank& by_rank, int64_t ranks) {
     std::vector<int64_t> counts(ranks);
     for (int64_t rank = 0; rank < ranks; ++rank) counts[rank] = by_rank.count(rank);
     return counts;
-}
-
-// How many experts each rank holds.
-inline std::vector<int64_t> experts_by_rank(const Routing& routing, int64_t ranks) {
-    std::vector<int64_t> experts(ranks);
-    for (int64_t expert = 0; expert < routing.experts; ++expert) ++experts[routing.rank_of[expert]];
-    return experts;
 }
 
 // How many rows each expert gets.

@@ -16,11 +16,11 @@ class State {
   public:
     State(int64_t* numbers, int64_t length) : numbers_(numbers), length_(length) {}
 
-    // How many numbers a rank needs that holds `experts` of `all_experts`.
-    static int64_t length_for(int64_t ranks, int64_t all_experts, int64_t experts) {
-        return kFixed + 2 * all_experts + ranks * (kBeliefs + 2) + experts * (ranks + 1);
+    // How many numbers a rank needs, which may hold any number of the experts.
+    static int64_t length_for(int64_t ranks, int64_t all_experts) {
+        return kFixed + 3 * all_experts + ranks * (kBeliefs + 3 + all_experts);
     }
-    bool fits() const { return length_ >= kFixed && length_ == length_for(ranks(), all_experts(), experts()); }
+    bool fits() const { return length_ >= kFixed && length_ == length_for(ranks(), all_experts()); }
 
     int64_t& status() { return numbers_[0]; }
     int64_t& awaited_rank() { return numbers_[1]; }
@@ -32,21 +32,22 @@ class State {
     int64_t ranks() const { return numbers_[7]; }
     int64_t slot_bytes() const { return numbers_[8]; }
     int64_t all_experts() const { return numbers_[9]; }
-    int64_t experts() const { return numbers_[10]; }  // of this rank
-    Patience patience() const { return {numbers_[11], numbers_[12]}; }
+    Patience patience() const { return {numbers_[10], numbers_[11]}; }
 
-    // By own expert: the rows that came for it in the last dispatch.
+    // By own expert: the rows that came for it in the last dispatch. There is room for all experts.
     int64_t* counts() { return numbers_ + kFixed; }
     // By rank: what it believes a row is (kind, width, dtype, top_k).
-    int64_t* beliefs(int64_t rank) { return counts() + experts() + rank * kBeliefs; }
-    // By expert: the rank that holds it, and its number there.
-    int64_t* rank_of() { return beliefs(ranks()); }
+    int64_t* beliefs(int64_t rank) { return counts() + all_experts() + rank * kBeliefs; }
+    // The routes, which Python may change between two calls. By rank: how many experts it holds. By expert: the rank
+    // to which this rank sends its rows, and the expert's number there.
+    int64_t* experts_at() { return beliefs(ranks()); }
+    int64_t* rank_of() { return experts_at() + ranks(); }
     int64_t* index_of() { return rank_of() + all_experts(); }
     // By rank: cells sent to it, and taken from it.
     int64_t& sent(int64_t rank) { return index_of()[all_experts() + rank]; }
     int64_t& taken(int64_t rank) { return (&sent(ranks()))[rank]; }
     // By own expert: the place of the next row from `rank`.
-    int64_t* next_places(int64_t rank) { return &taken(ranks()) + experts() * rank; }
+    int64_t* next_places(int64_t rank) { return &taken(ranks()) + all_experts() * rank; }
 
     // The exchange is over.
     void finish() {
@@ -63,7 +64,7 @@ class State {
     }
 
   private:
-    static constexpr int64_t kFixed = 13, kBeliefs = 4;
+    static constexpr int64_t kFixed = 12, kBeliefs = 4;
 
     int64_t* numbers_;
     int64_t length_;

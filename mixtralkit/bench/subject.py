@@ -1,7 +1,7 @@
 """The model that is measured, on every rank."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mixtralkit.bench.limits import WeightBytes
 from mixtralkit.config import ModelConfig
@@ -11,10 +11,12 @@ from mixtralkit.model.quantized_linear import QuantizedLinear
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.common_kernels import use_common_kernels
 from mixtralkit.moe.dispatch.base import Dispatch
-from mixtralkit.moe.dispatch.choose import choose_dispatch, make_dispatch, why_not_peer
+from mixtralkit.moe.dispatch.choose import choose_dispatch, why_not_peer
+from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.layer import MoELayer
 from mixtralkit.moe.load import ExpertLoad
-from mixtralkit.moe.placement.plan import Placement, even_split
+from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.moe.placement.routes import Routes, routes_of
 from mixtralkit.parallelize import parallelize
 
 Spread = Callable[[Transformer], None]
@@ -27,9 +29,9 @@ class Subject:
 
     group: Group
     model: Transformer
-    placement: Placement
+    routes: Routes
+    transport: Transport
     load: ExpertLoad
-    _dispatches: dict[str, Dispatch] = field(default_factory=dict)
 
     @property
     def config(self) -> ModelConfig:
@@ -50,12 +52,9 @@ class Subject:
     def dispatch_for(self, name: str, requests: int) -> Dispatch:
         """The dispatch that `name` means for so many requests of all ranks; auto goes by the most that a rank has.
 
-        There is one of each kind. All ranks ask for the same ones in the same order.
+        All ranks ask for the same ones in the same order.
         """
-        chosen = _choose(self.group, name, requests)
-        if chosen not in self._dispatches:
-            self._dispatches[chosen] = make_dispatch(chosen, self.group.collectives, self.placement)
-        return self._dispatches[chosen]
+        return self.transport.dispatch(_choose(self.group, name, requests), self.routes)
 
     def use(self, dispatch: Dispatch) -> None:
         """Let all layers send their tokens with `dispatch` from now on."""
@@ -65,21 +64,23 @@ class Subject:
 
 
 def open_subject(group: Group, config: ModelConfig, load_model: Callable[[Spread], Transformer]) -> Subject:
-    """Load this rank's part of a model of that shape: `load_model` gets what takes away the parts of other ranks.
-
-    Raises `UsageError` when there are more ranks than experts.
-    """
-    placement = even_split(config.num_experts, group.world_size)
+    """Load this rank's part of a model of that shape: `load_model` gets what takes away the parts of other ranks."""
+    routes = routes_of(even_split(config.num_experts, group.world_size), group.topology, group.rank)
+    transport = Transport(group.collectives, config.num_experts)
     load = ExpertLoad(config.num_layers, config.num_experts, group.device)
     if group.device.type == "cpu":
         use_common_kernels(group.control)
     name = _choose(group, "auto", 1)
     agree(group.control, {"dispatch": name})
-    dispatch = make_dispatch(name, group.collectives, placement)
     model = load_model(
-        lambda model: parallelize(model, placement=placement, rank=group.rank, dispatch=dispatch, load=load)
+        lambda model: parallelize(
+            model,
+            routes=[routes] * config.num_layers,
+            dispatch_for=lambda routes: transport.dispatch(name, routes),
+            load=load,
+        )
     )
-    return Subject(group, model, placement, load, {name: dispatch})
+    return Subject(group, model, routes, transport, load)
 
 
 def _choose(group: Group, name: str, requests: int) -> str:
@@ -94,7 +95,7 @@ def weight_bytes(subject: Subject) -> WeightBytes:
     experts = sum(size for name, size in sizes.items() if EXPERTS in name)
     head = sum(size for name, size in sizes.items() if name.startswith("output."))
     outside = sum(size for name, size in sizes.items() if name.startswith("tok_embeddings."))
-    local = len(subject.placement.experts_of(subject.group.rank))
+    local = len(subject.routes.local_experts)
     itemsize = subject.model.tok_embeddings.weight.dtype.itemsize
     return WeightBytes(
         shared=sum(sizes.values()) - experts - head - outside,

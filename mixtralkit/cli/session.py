@@ -1,6 +1,7 @@
 """A loaded model with its engine on every rank, as `generate` and `chat` need it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +18,11 @@ from mixtralkit.dist.preflight import agree
 from mixtralkit.engine.engine import Engine
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.common_kernels import use_common_kernels
-from mixtralkit.moe.dispatch.base import Dispatch
-from mixtralkit.moe.dispatch.choose import choose_dispatch, make_dispatch, why_not_peer
+from mixtralkit.moe.dispatch.choose import choose_dispatch, why_not_peer
+from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.placement.plan import Placement, even_split
+from mixtralkit.moe.placement.routes import routes_of
 from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.parallelize import parallelize
 from mixtralkit.tokenizer import Tokenizer
@@ -64,7 +66,17 @@ def open_session(group: Group, options: ModelOptions, batch_size: int) -> Sessio
         use_common_kernels(group.control)
     load = ExpertLoad(checkpoint.config.num_layers, checkpoint.config.num_experts, group.device)
     group.at("loading")
-    model = _load(group, options, placement, make_dispatch(name, group.collectives, placement), load)
+    transport = Transport(group.collectives, checkpoint.config.num_experts)
+    model = _load(
+        group,
+        options,
+        lambda model: parallelize(
+            model,
+            routes=[routes_of(placement, group.topology, group.rank)] * checkpoint.config.num_layers,
+            dispatch_for=lambda routes: transport.dispatch(name, routes),
+            load=load,
+        ),
+    )
     engine = Engine(model=model, tokenizer=tokenizer, control=group.control, batch_size=batch_size, on_step=group.at)
     seconds = time.perf_counter() - started
     return Session(group, model, tokenizer, engine, placement, load, summary.quantized, name, reason, seconds)
@@ -78,9 +90,7 @@ def _quantize(options: ModelOptions) -> QuantKind | None:
     return None if options.quantize is None else QuantKind(options.quantize)
 
 
-def _load(
-    group: Group, options: ModelOptions, placement: Placement, dispatch: Dispatch, load: ExpertLoad
-) -> Transformer:
+def _load(group: Group, options: ModelOptions, spread: Callable[[Transformer], None]) -> Transformer:
     progress = Progress("loading", show=group.rank == 0)
     try:
         return load_model(
@@ -88,7 +98,7 @@ def _load(
             dtype=_dtype(options),
             device=group.device,
             quantize=_quantize(options),
-            spread=lambda model: parallelize(model, placement=placement, rank=group.rank, dispatch=dispatch, load=load),
+            spread=spread,
             on_progress=lambda state: progress.update(state.nbytes, state.total_nbytes),
         )
     finally:

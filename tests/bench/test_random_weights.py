@@ -7,11 +7,13 @@ import torch
 
 from mixtralkit.bench import random_weights
 from mixtralkit.bench.random_weights import random_model
+from mixtralkit.dist.topology import Topology
 from mixtralkit.errors import LaunchError
 from mixtralkit.model.quantized_linear import QuantizedLinear
 from mixtralkit.moe.dispatch.local import LocalDispatch
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.moe.placement.routes import routes_of
 from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.parallelize import parallelize
 from tests.random_model import TINY
@@ -43,9 +45,14 @@ def test_tokens_go_to_all_experts() -> None:
     load = ExpertLoad(SHAPE.num_layers, SHAPE.num_experts, CPU)
 
     def spread(model: object) -> None:
-        placement = even_split(SHAPE.num_experts, 1)
+        routes = routes_of(even_split(SHAPE.num_experts, 1), Topology((0,)), 0)
         dispatch = LocalDispatch(SHAPE.num_experts)
-        parallelize(model, placement=placement, rank=0, dispatch=dispatch, load=load)  # type: ignore[arg-type]
+        parallelize(
+            model,  # type: ignore[arg-type]
+            routes=[routes] * SHAPE.num_layers,
+            dispatch_for=lambda routes: dispatch,
+            load=load,
+        )
 
     model = random_model(SHAPE, dtype=torch.float32, device=CPU, spread=spread)
     with torch.inference_mode():

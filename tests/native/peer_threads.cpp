@@ -49,11 +49,12 @@ class Rank {
   public:
     Rank(const Slabs& slabs, int64_t rank, int64_t spin_ns, int64_t slice_ns)
         : slabs_(slabs), rank_(rank), experts_(slabs.ranks() * kExpertsEach),
-          numbers_(State::length_for(slabs.ranks(), experts_, kExpertsEach)),
+          numbers_(State::length_for(slabs.ranks(), experts_)),
           state_(numbers_.data(), int64_t(numbers_.size())) {
-        const int64_t config[] = {rank, slabs.ranks(), kSlotBytes, experts_, kExpertsEach, spin_ns, slice_ns};
+        const int64_t config[] = {rank, slabs.ranks(), kSlotBytes, experts_, spin_ns, slice_ns};
         std::copy(std::begin(config), std::end(config), numbers_.begin() + 6);
         demand(state_.fits(), "the state has the right length");
+        std::fill_n(state_.experts_at(), slabs.ranks(), kExpertsEach);
         for (int64_t expert = 0; expert < experts_; ++expert) {
             state_.rank_of()[expert] = expert / kExpertsEach;
             state_.index_of()[expert] = expert % kExpertsEach;

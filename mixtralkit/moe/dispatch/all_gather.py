@@ -11,7 +11,7 @@ import torch
 from mixtralkit.dist.collectives import Collectives, exchange_rows
 from mixtralkit.moe.dispatch.base import Dispatch, Handle
 from mixtralkit.moe.dispatch.token_gather import gather_tokens
-from mixtralkit.moe.placement.plan import Placement
+from mixtralkit.moe.placement.routes import Routes
 from mixtralkit.moe.routing import Routing
 from mixtralkit.ops.expert_sort import expert_sort
 from mixtralkit.ops.permute import take_rows
@@ -33,17 +33,23 @@ class AllGatherDispatch(Dispatch):
 
     name = "all_gather"
 
-    def __init__(self, collectives: Collectives, placement: Placement) -> None:
+    def __init__(self, collectives: Collectives, routes: Routes) -> None:
         self._collectives = collectives
-        mine = placement.experts_of(collectives.rank)
-        others = [expert for expert in range(placement.num_experts) if expert not in mine]
+        mine, num_experts = routes.local_experts, routes.placement.num_experts
+        others = [expert for expert in range(num_experts) if expert not in mine]
         self._num_local = len(mine)
-        self._local_first = torch.tensor([*mine, *others], device=collectives.device)
+        # Behind all experts comes one that nobody has, for the rows that another owner of their expert computes.
+        self._local_first = torch.tensor([*mine, *others, num_experts], device=collectives.device)
+        table = [[e if owner == routes.rank else num_experts for e, owner in enumerate(o)] for o in routes.owner_WE]
+        self._mine_WE = torch.tensor(table, device=collectives.device)
 
     def dispatch(self, x_TD: torch.Tensor, routing: Routing) -> tuple[torch.Tensor, list[int], AllGatherHandle]:
         """See `Dispatch.dispatch`. Waits for counts on the host twice."""
         gathered = gather_tokens(self._collectives, x_TD, routing)
-        pairs_N, counts_E = expert_sort(gathered.expert_ids_AK, self._local_first)
+        source_A1 = torch.arange(len(gathered.counts), device=x_TD.device).repeat_interleave(
+            torch.tensor(gathered.counts, device=x_TD.device)
+        )[:, None]
+        pairs_N, counts_E = expert_sort(self._mine_WE[source_A1, gathered.expert_ids_AK], self._local_first)
         counts_e = counts_E[: self._num_local].tolist()
         pairs_R = pairs_N[: sum(counts_e)]
         weights_R = gathered.weights_AK.flatten().index_select(0, pairs_R)

@@ -1,17 +1,10 @@
-"""Dispatches by name, and the choice among them."""
+"""The names of the dispatches, and the choice among them."""
 
 import sys
 
 import torch
 
-from mixtralkit.dist.collectives import Collectives
 from mixtralkit.errors import UsageError
-from mixtralkit.moe.dispatch.all_gather import AllGatherDispatch
-from mixtralkit.moe.dispatch.base import Dispatch
-from mixtralkit.moe.dispatch.collective import CollectiveDispatch
-from mixtralkit.moe.dispatch.local import LocalDispatch
-from mixtralkit.moe.dispatch.peer import PeerDispatch
-from mixtralkit.moe.placement.plan import Placement
 from mixtralkit.ops import library
 
 DISPATCH_NAMES = ("auto", "local", "collective", "all_gather", "peer")
@@ -51,11 +44,3 @@ def choose_dispatch(name: str, world_size: int, batch_size: int, peer_problem: s
     if batch_size * world_size <= SMALL_BATCH:
         return "all_gather", f"{world_size} ranks with batches of up to {batch_size}: few messages win"
     return "collective", f"{world_size} ranks with batches of up to {batch_size}: each row travels to its expert only"
-
-
-def make_dispatch(name: str, collectives: Collectives, placement: Placement) -> Dispatch:
-    """The dispatch called `name`, one of `DISPATCH_NAMES` but for auto."""
-    if name == "local":
-        return LocalDispatch(placement.num_experts)
-    kinds = {kind.name: kind for kind in (CollectiveDispatch, AllGatherDispatch, PeerDispatch)}
-    return kinds[name](collectives, placement)

@@ -7,7 +7,7 @@ import torch
 from mixtralkit.dist.collectives import Collectives, exchange_rows
 from mixtralkit.moe.dispatch.agreement import gather_counts
 from mixtralkit.moe.dispatch.base import Dispatch, Handle
-from mixtralkit.moe.placement.plan import Placement
+from mixtralkit.moe.placement.routes import Routes
 from mixtralkit.moe.routing import Routing
 from mixtralkit.ops.expert_sort import expert_sort
 from mixtralkit.ops.permute import sum_rows, take_rows
@@ -30,23 +30,30 @@ class CollectiveDispatch(Dispatch):
 
     name = "collective"
 
-    def __init__(self, collectives: Collectives, placement: Placement) -> None:
+    def __init__(self, collectives: Collectives, routes: Routes) -> None:
         self._collectives = collectives
-        self._shares = [len(placement.experts_of(rank)) for rank in range(placement.world_size)]
-        owned = [expert for rank in range(placement.world_size) for expert in placement.experts_of(rank)]
-        self._order_E = torch.tensor(owned, device=collectives.device)
+        owner_E = routes.owner_E
+        by_owner = sorted(range(len(owner_E)), key=lambda expert: (owner_E[expert], expert))
+        self._order_E = torch.tensor(by_owner, device=collectives.device)
+        self._owner_E = torch.tensor(owner_E)
+        # Which rank's rows of each of this rank's experts come here.
+        mine = [[owners[expert] == routes.rank for expert in routes.local_experts] for owners in routes.owner_WE]
+        self._comes_We = torch.tensor(mine, dtype=torch.int64).view(routes.world_size, -1)
+        self._local_e = torch.tensor(routes.local_experts, dtype=torch.int64)
 
     def dispatch(self, x_TD: torch.Tensor, routing: Routing) -> tuple[torch.Tensor, list[int], CollectiveHandle]:
         """See `Dispatch.dispatch`. Waits for the counts on the host once."""
-        pairs_N, counts_E = expert_sort(routing.expert_ids_TK, self._order_E)
+        pairs_N, sorted_counts_E = expert_sort(routing.expert_ids_TK, self._order_E)
+        counts_E = torch.empty_like(sorted_counts_E).index_copy_(0, self._order_E, sorted_counts_E)
         counts_WE = gather_counts(self._collectives, counts_E, x_TD)
-        by_owner = [part.sum(1) for part in counts_WE.split(self._shares, dim=1)]
-        mine_We = counts_WE.split(self._shares, dim=1)[self._collectives.rank]
+        mine_We = counts_WE[:, self._local_e] * self._comes_We
+        sent_W = torch.zeros(self._collectives.size, dtype=torch.int64)
+        sent_W.index_add_(0, self._owner_E, counts_WE[self._collectives.rank])
         handle = CollectiveHandle(
             routing=routing,
             pairs_N=pairs_N,
             arrival_R=_expert_major(mine_We).to(x_TD.device),
-            send_counts=[int(counts_W[self._collectives.rank]) for counts_W in by_owner],
+            send_counts=sent_W.tolist(),
             receive_counts=mine_We.sum(1).tolist(),
         )
         sent_ND = take_rows(x_TD, pairs_N, routing.expert_ids_TK.shape[1])

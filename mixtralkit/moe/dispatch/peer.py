@@ -3,15 +3,15 @@
 A token goes to a rank once, however many of its experts are there. See peer_exchange.py and docs/peer_exchange.md.
 """
 
+from array import array
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from mixtralkit.dist.collectives import Collectives
 from mixtralkit.moe.dispatch.base import Dispatch, Handle
-from mixtralkit.moe.dispatch.peer_exchange import PeerExchange, slot_bytes_for
-from mixtralkit.moe.placement.plan import Placement
+from mixtralkit.moe.dispatch.peer_exchange import PeerExchange, peer_table
+from mixtralkit.moe.placement.routes import Routes
 from mixtralkit.moe.routing import Routing
 from mixtralkit.ops.permute import weighted_sum
 
@@ -30,18 +30,20 @@ class PeerDispatch(Dispatch):
 
     name = "peer"
 
-    def __init__(self, collectives: Collectives, placement: Placement, slot_bytes: int | None = None) -> None:
-        """All ranks call it together. `slot_bytes`, a multiple of 64, bounds what is under way between two ranks."""
-        self._exchange = PeerExchange(collectives, placement, slot_bytes or slot_bytes_for(collectives.size))
+    def __init__(self, exchange: PeerExchange, routes: Routes) -> None:
+        self._exchange = exchange
+        self._table = peer_table(routes)
 
     def dispatch(self, x_TD: torch.Tensor, routing: Routing) -> tuple[torch.Tensor, list[int], PeerHandle]:
         """See `Dispatch.dispatch`."""
         if torch.is_grad_enabled():
             rows_RD, counts, arrivals = _Dispatch.apply(  # type: ignore[no-untyped-call]
-                x_TD, routing.weights_TK, routing.expert_ids_TK, self._exchange
+                x_TD, routing.weights_TK, routing.expert_ids_TK, self._exchange, self._table
             )
         else:
-            rows_RD, counts, arrivals = self._exchange.send(x_TD, routing.expert_ids_TK, routing.weights_TK)
+            rows_RD, counts, arrivals = self._exchange.send(
+                x_TD, routing.expert_ids_TK, routing.weights_TK, self._table
+            )
         return rows_RD, counts, PeerHandle(routing, arrivals)
 
     def combine(self, rows_RD: torch.Tensor, handle: Handle) -> torch.Tensor:
@@ -55,10 +57,11 @@ class PeerDispatch(Dispatch):
         if torch.is_grad_enabled():
             ids_TK, arrivals = handle.routing.expert_ids_TK, handle.arrivals
             total_TD: torch.Tensor = _Combine.apply(  # type: ignore[no-untyped-call]
-                rows_RD, weights_TK, ids_TK, arrivals, self._exchange
+                rows_RD, weights_TK, ids_TK, arrivals, self._exchange, self._table
             )
             return total_TD
-        return _total(self._exchange, rows_RD, handle.arrivals, handle.routing.expert_ids_TK, weights_TK)
+        ids_TK = handle.routing.expert_ids_TK
+        return _total(self._exchange, rows_RD, handle.arrivals, ids_TK, weights_TK, self._table)
 
 
 def _total(
@@ -67,10 +70,11 @@ def _total(
     arrivals: torch.Tensor,
     ids_TK: torch.Tensor,
     weights_TK: torch.Tensor | None,
+    table: "array[int]",
 ) -> torch.Tensor:
     """Each token's sum of results, at home and in their dtype; without weights each counts once."""
     merged = ids_TK.shape[1] <= 2 and rows_RD.dtype == torch.float32
-    out = exchange.bring_back(rows_RD, arrivals, ids_TK, merged=merged, weighted=weights_TK is not None)
+    out = exchange.bring_back(rows_RD, arrivals, ids_TK, table, merged=merged, weighted=weights_TK is not None)
     if merged:
         return out
     if weights_TK is None:
@@ -83,18 +87,23 @@ class _Dispatch(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_TD: torch.Tensor, weights_TK: torch.Tensor, ids_TK: torch.Tensor, exchange: PeerExchange
+        ctx: Any,
+        x_TD: torch.Tensor,
+        weights_TK: torch.Tensor,
+        ids_TK: torch.Tensor,
+        exchange: PeerExchange,
+        table: "array[int]",
     ) -> tuple[torch.Tensor, list[int], torch.Tensor]:
-        rows_RD, counts, arrivals = exchange.send(x_TD, ids_TK, weights_TK)
+        rows_RD, counts, arrivals = exchange.send(x_TD, ids_TK, weights_TK, table)
         ctx.save_for_backward(ids_TK, arrivals)
-        ctx.exchange = exchange
+        ctx.exchange, ctx.table = exchange, table
         ctx.mark_non_differentiable(arrivals)
         return rows_RD, counts, arrivals
 
     @staticmethod
     def backward(ctx: Any, grad_RD: torch.Tensor, *_: Any) -> tuple[torch.Tensor | None, ...]:
         ids_TK, arrivals = ctx.saved_tensors
-        return _total(ctx.exchange, grad_RD, arrivals, ids_TK, None), None, None, None
+        return _total(ctx.exchange, grad_RD, arrivals, ids_TK, None, ctx.table), None, None, None, None
 
 
 class _Combine(torch.autograd.Function):
@@ -112,20 +121,21 @@ class _Combine(torch.autograd.Function):
         ids_TK: torch.Tensor,
         arrivals: torch.Tensor,
         exchange: PeerExchange,
+        table: "array[int]",
     ) -> torch.Tensor:
         ctx.save_for_backward(rows_RD, weights_TK, ids_TK, arrivals)
-        ctx.exchange = exchange
-        return _total(exchange, rows_RD, arrivals, ids_TK, weights_TK)
+        ctx.exchange, ctx.table = exchange, table
+        return _total(exchange, rows_RD, arrivals, ids_TK, weights_TK, table)
 
     @staticmethod
     def backward(ctx: Any, grad_TD: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows_RD, weights_TK, ids_TK, arrivals = ctx.saved_tensors
-        grad_RD = ctx.exchange.send(grad_TD, ids_TK, weights_TK)[0].float()
+        grad_RD = ctx.exchange.send(grad_TD, ids_TK, weights_TK, ctx.table)[0].float()
         choices_R, weights_R = _of_rows(arrivals, ctx.exchange.ranks, ids_TK.shape[1])
         products_R = (grad_RD * rows_RD.float()).sum(1)
         products_RK = torch.nn.functional.one_hot(choices_R, ids_TK.shape[1]) * products_R[:, None]
-        grad_weights_TK = _total(ctx.exchange, products_RK, arrivals, ids_TK, None)
-        return (grad_RD * weights_R[:, None]).to(rows_RD.dtype), grad_weights_TK, None, None, None
+        grad_weights_TK = _total(ctx.exchange, products_RK, arrivals, ids_TK, None, ctx.table)
+        return (grad_RD * weights_R[:, None]).to(rows_RD.dtype), grad_weights_TK, None, None, None, None
 
 
 def _of_rows(arrivals: torch.Tensor, ranks: int, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,6 +3,8 @@
 docs/peer_exchange.md tells the protocol. Nothing here is differentiable; peer.py is.
 """
 
+from array import array
+
 import torch
 
 from mixtralkit.dist.collective_error import LateRank
@@ -10,14 +12,14 @@ from mixtralkit.dist.collectives import Collectives
 from mixtralkit.dist.device_choice import own_cores
 from mixtralkit.dist.shared_segment import share_segment
 from mixtralkit.errors import RankFailure
-from mixtralkit.moe.placement.plan import Placement
+from mixtralkit.moe.placement.routes import Routes
 from mixtralkit.ops import library
 
 _LINE = 64
-# The first numbers of the state, as csrc/peer/state.h has them; behind them the counts of this rank's experts, then
-# what each rank believes, then who holds each expert and as which of its own.
+# The first numbers of the state, as csrc/peer/state.h has them; behind them the counts of this rank's experts (there is
+# room for all), then what each rank believes, then the routes.
 _STATUS, _AWAITED_RANK, _AWAITED, _BYTES_SENT, _EXCHANGE, _STAGE, _CONFIG = 0, 1, 2, 3, 4, 5, 6
-_COUNTS, _BELIEFS = 13, 4
+_COUNTS, _BELIEFS = 12, 4
 _DONE, _DISAGREE = 0, 2
 _AWAITED_WORDS = ("has not begun it", "has not sent the rest of its rows", "has not read the rows sent to it")
 _DISPATCH = 1  # the kind of exchange, in what a rank believes
@@ -42,29 +44,30 @@ class PeerExchange:
     One call runs at a time, and all ranks make the same calls in the same order. What is in flight between a `send`
     and its `bring_back` is in the tensors that the caller holds. Both raise `LateRank` when a rank does not come
     within the group's time-out, `GroupFailure` when the group fails meanwhile, and `RankFailure` when the ranks mean
-    different rows; after an error no exchange is possible any more.
+    different rows; after an error no exchange is possible any more. Rows of all layers may go through one of these:
+    each call says by which `table` (see `peer_table`).
     """
 
-    def __init__(self, collectives: Collectives, placement: Placement, slot_bytes: int) -> None:
+    def __init__(self, collectives: Collectives, num_experts: int, slot_bytes: int) -> None:
         ops = library.ops()
         self.ranks = collectives.size
         self._collectives = collectives
-        self._num_local = len(placement.experts_of(collectives.rank))
-        length = ops.peer_state_length(collectives.size, placement.num_experts, self._num_local)
-        memory = bytearray(8 * length)
+        self._num_experts = num_experts
+        memory = bytearray(8 * ops.peer_state_length(collectives.size, num_experts))
         self._state = torch.frombuffer(memory, dtype=torch.int64)
         self._numbers = memoryview(memory).cast("q")  # the same, read by Python without a tensor's ceremony
-        self._configure(placement, slot_bytes)
+        self._table: array[int] | None = None
+        self._configure(slot_bytes)
         self._slab = share_segment(collectives, ops.peer_segment_bytes(collectives.size, slot_bytes))
         self._dispatch, self._combine = ops.peer_dispatch.default, ops.peer_combine.default
 
     def send(
-        self, x_TD: torch.Tensor, expert_ids_TK: torch.Tensor, weights_TK: torch.Tensor
+        self, x_TD: torch.Tensor, expert_ids_TK: torch.Tensor, weights_TK: torch.Tensor, table: "array[int]"
     ) -> tuple[torch.Tensor, list[int], torch.Tensor]:
         """Send tokens to their experts; returns the rows that came, as `Dispatch.dispatch` promises them, their counts
         and `arrivals`, an int32 tensor that tells `bring_back` whose they are (its form is in csrc/peer/dispatch.h).
         """
-        self._begin()
+        self._begin(table)
         arguments = x_TD, expert_ids_TK, weights_TK
         rows_RD, arrivals = self._dispatch(self._slab, self._state, *arguments, None, None)
         waited = 0
@@ -72,23 +75,24 @@ class PeerExchange:
             waited = self._look_around(waited)
             rows_RD, arrivals = self._dispatch(self._slab, self._state, *arguments, rows_RD, arrivals)
         self._end()
-        return rows_RD, self._numbers[_COUNTS : _COUNTS + self._num_local].tolist(), arrivals
+        return rows_RD, self._numbers[_COUNTS : _COUNTS + table[self._collectives.rank]].tolist(), arrivals
 
     def bring_back(
         self,
         rows_RD: torch.Tensor,
         arrivals: torch.Tensor,
         expert_ids_TK: torch.Tensor,
+        table: "array[int]",
         *,
         merged: bool,
         weighted: bool = False,
     ) -> torch.Tensor:
-        """Send the results of `send`'s rows back to where they came from.
+        """Send the results of `send`'s rows back to where they came from, by the same table.
 
         Merged (float32 and a top-k of at most 2), returns the sum of each token's `[T, D]`, weighted as `send` was told
         or with weights of 1; else every result as it is, in the place of its (token, k): `[T * K, D]`.
         """
-        self._begin()
+        self._begin(table)
         arguments = rows_RD, arrivals, expert_ids_TK, merged, weighted
         out: torch.Tensor = self._combine(self._slab, self._state, *arguments, None)
         waited = 0
@@ -98,21 +102,20 @@ class PeerExchange:
         self._end()
         return out
 
-    def _configure(self, placement: Placement, slot_bytes: int) -> None:
-        group, owners = self._collectives, placement.rank_of_expert
+    def _configure(self, slot_bytes: int) -> None:
+        group = self._collectives
         cores = {core for cores in group.all_gather_json(sorted(own_cores())) for core in cores}
         spin = _SPIN if group.size <= len(cores) else 0.0
-        config = [group.rank, group.size, slot_bytes, placement.num_experts, self._num_local]
-        config += [round(spin * 1e9), round(_SLICE * 1e9)]
-        index_of = [placement.experts_of(owner).index(expert) for expert, owner in enumerate(owners)]
-        rank_of_at = _COUNTS + self._num_local + _BELIEFS * group.size
-        for begin, values in ((_CONFIG, config), (rank_of_at, [*owners, *index_of])):
-            for offset, value in enumerate(values):
-                self._numbers[begin + offset] = value
+        config = [group.rank, group.size, slot_bytes, self._num_experts, round(spin * 1e9), round(_SLICE * 1e9)]
+        self._numbers[_CONFIG : _CONFIG + len(config)] = array("q", config)
 
-    def _begin(self) -> None:
+    def _begin(self, table: "array[int]") -> None:
         if self._numbers[_STATUS] != _DONE or self._numbers[_STAGE]:
             raise RankFailure("an earlier exchange of rows between the ranks was given up; start them again")
+        if table is not self._table:
+            at = self._beliefs_at(self.ranks)
+            self._numbers[at : at + len(table)] = table
+            self._table = table
         self._collectives.calls += 1
 
     def _end(self) -> None:
@@ -141,7 +144,21 @@ class PeerExchange:
         return f"rank {other} {beliefs[other]}, rank 0 {beliefs[0]}; the ranks run different models"
 
     def _beliefs(self, rank: int) -> str:
-        at = _COUNTS + self._num_local + _BELIEFS * rank
+        at = self._beliefs_at(rank)
         kind, width, dtype, top_k = self._numbers[at : at + _BELIEFS].tolist()
         does = "sends" if kind == _DISPATCH else "brings back"
         return f"{does} rows of {width} x {_DTYPES.get(dtype, dtype)}, {top_k} for a token"
+
+    def _beliefs_at(self, rank: int) -> int:
+        """Where the numbers of what `rank` believes begin; behind those of all ranks comes the table of routes."""
+        return _COUNTS + self._num_experts + _BELIEFS * rank
+
+
+def peer_table(routes: Routes) -> "array[int]":
+    """`routes` as the exchange reads them: by rank how many experts it holds, then by expert where its rows go, then
+    its number there.
+    """
+    placement = routes.placement
+    held = [len(placement.experts_of(rank)) for rank in range(routes.world_size)]
+    index_of = [placement.experts_of(owner).index(expert) for expert, owner in enumerate(routes.owner_E)]
+    return array("q", [*held, *routes.owner_E, *index_of])

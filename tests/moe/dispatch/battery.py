@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from mixtralkit.dist.collectives import Collectives
+from mixtralkit.dist.topology import Topology
 from mixtralkit.moe.dispatch.base import Dispatch
-from mixtralkit.moe.dispatch.choose import make_dispatch
-from mixtralkit.moe.dispatch.peer import PeerDispatch
+from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.placement.plan import Placement, even_split
+from mixtralkit.moe.placement.routes import Routes, routes_of
 from mixtralkit.moe.routing import Routing
 
 TINY_SLOTS = "peer in tiny slots"
@@ -21,7 +22,10 @@ TINY_SLOTS = "peer in tiny slots"
 
 @dataclass(frozen=True)
 class Case:
-    """`tokens[r]` tokens on rank r; `one_expert` sends everything to expert 0 and, beyond top 1, its neighbours."""
+    """`tokens[r]` tokens on rank r; `one_expert` sends everything to expert 0 and, beyond top 1, its neighbours.
+
+    `replicas` are (expert, rank) pairs beyond the even split; ranks are counted round the world. Two ranks are a node.
+    """
 
     name: str
     num_experts: int
@@ -30,6 +34,24 @@ class Case:
     one_expert: bool = False
     dtype: torch.dtype = torch.float32
     width: int = 12
+    replicas: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def world_size(self) -> int:
+        """How many ranks there are."""
+        return len(self.tokens)
+
+    @property
+    def placement(self) -> Placement:
+        """The even split and the replicas."""
+        placement = even_split(self.num_experts, self.world_size)
+        for expert, rank in self.replicas:
+            placement = placement.with_replica(expert, rank % self.world_size)
+        return placement
+
+    def routes(self, rank: int) -> Routes:
+        """Where rows go, as `rank` knows it."""
+        return routes_of(self.placement, Topology(tuple(r // 2 for r in range(self.world_size))), rank)
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,13 @@ def cases(world_size: int) -> list[Case]:
         Case("top 1", 4, 1, even),
         Case("top 3 of 5 experts", 5, 3, even),
         Case("as many experts as ranks", world_size, 1, even),
+        Case("fewer experts than ranks", max(1, world_size - 1), 1, even),
+        Case("far fewer experts than ranks", 2, 2, tuple(3 * rank for rank in range(world_size))),
+        Case("a hot expert everywhere", 8, 2, even, replicas=tuple((3, rank) for rank in range(world_size))),
+        Case("replicas here and there", 5, 3, even, replicas=((0, 1), (4, 2), (4, 0), (2, -1))),
+        Case(
+            "every expert everywhere", 3, 2, even, replicas=tuple((e, r) for e in range(3) for r in range(world_size))
+        ),
         Case("no tokens anywhere", 4, 2, (0,) * world_size),
         Case("one token in all", 4, 2, (1,) + (0,) * (world_size - 1)),
         Case("all rows to one expert", 8, 1, even, one_expert=True),
@@ -81,23 +110,21 @@ def expert_matrix(case: Case, expert: int) -> torch.Tensor:
     return torch.randn(case.width, case.width, generator=generator).to(case.dtype) / case.width**0.5
 
 
-def _dispatch(name: str, collectives: Collectives, placement: Placement) -> Dispatch:
+def _dispatch(name: str, collectives: Collectives, case: Case) -> Dispatch:
     """The dispatch `name`; in tiny slots a message of more than a few rows goes round them, waiting for its reader."""
-    if name == TINY_SLOTS:
-        return PeerDispatch(collectives, placement, slot_bytes=512)
-    return make_dispatch(name, collectives, placement)
+    name, slot_bytes = ("peer", 512) if name == TINY_SLOTS else (name, None)
+    return Transport(collectives, case.num_experts, slot_bytes).dispatch(name, case.routes(collectives.rank))
 
 
 def run_case(collectives: Collectives, dispatch_name: str, case: Case) -> dict[str, Any]:
     """What a rank sees of one case: rows, counts, identity, expert results and gradients."""
-    placement = even_split(case.num_experts, collectives.size)
-    dispatch = _dispatch(dispatch_name, collectives, placement)
+    dispatch = _dispatch(dispatch_name, collectives, case)
     given = inputs(case, collectives.rank)
     x = given.x_TD.clone().requires_grad_()
     weights = given.routing.weights_TK.clone().requires_grad_()
     routing = Routing(given.routing.expert_ids_TK, weights)
     rows, counts, handle = dispatch.dispatch(x, routing)
-    matrices = [expert_matrix(case, e).requires_grad_() for e in placement.experts_of(collectives.rank)]
+    matrices = [expert_matrix(case, e).requires_grad_() for e in case.placement.experts_of(collectives.rank)]
     results = torch.cat([part @ matrix for part, matrix in zip(rows.split(counts), matrices, strict=True)])
     # A second dispatch is in flight while the first has not been combined.
     other_rows, _, other_handle = dispatch.dispatch(x.detach() * 2, given.routing)
@@ -123,12 +150,16 @@ def run_cases(collectives: Collectives, names: list[str]) -> dict[tuple[str, str
 
 
 def expected_rows(case: Case, rank: int) -> tuple[list[torch.Tensor], list[int]]:
-    """The rows for this rank's experts by loops: expert, then source rank, then token."""
+    """The rows for this rank's experts by loops: expert, then source rank, then token.
+
+    Where several ranks hold an expert, `nearest_owners` says whose rows come here; it has tests of its own.
+    """
+    owner_WE = case.routes(rank).owner_WE
     rows: list[torch.Tensor] = []
     counts: list[int] = []
-    for expert in even_split(case.num_experts, len(case.tokens)).experts_of(rank):
+    for expert in case.placement.experts_of(rank):
         before = len(rows)
-        for source in range(len(case.tokens)):
+        for source in (source for source in range(case.world_size) if owner_WE[source][expert] == rank):
             given = inputs(case, source)
             rows += [given.x_TD[t] for t, k in (given.routing.expert_ids_TK == expert).nonzero().tolist()]
         counts.append(len(rows) - before)
@@ -136,23 +167,26 @@ def expected_rows(case: Case, rank: int) -> tuple[list[torch.Tensor], list[int]]
 
 
 def expected_results(case: Case) -> list[dict[str, Any]]:
-    """Output and gradients of every rank by loops over its tokens in float64."""
-    matrices = [expert_matrix(case, e).double().requires_grad_() for e in range(case.num_experts)]
+    """Output and gradients of every rank by loops over its tokens in float64; each replica has its own gradient."""
+    owner_WE = case.routes(0).owner_WE
+    matrices = {
+        (owner, expert): expert_matrix(case, expert).double().requires_grad_()
+        for owner in range(case.world_size)
+        for expert in case.placement.experts_of(owner)
+    }
     answers: list[dict[str, Any]] = []
-    for rank in range(len(case.tokens)):
+    for rank in range(case.world_size):
         given = inputs(case, rank)
         x = given.x_TD.double().requires_grad_()
         weights = given.routing.weights_TK.double().requires_grad_()
         out = torch.zeros_like(x)
         for t, k in torch.ones_like(given.routing.expert_ids_TK).nonzero().tolist():
-            row = weights[t, k] * (x[t] @ matrices[int(given.routing.expert_ids_TK[t, k])])
+            expert = int(given.routing.expert_ids_TK[t, k])
+            row = weights[t, k] * (x[t] @ matrices[owner_WE[rank][expert], expert])
             out = out.index_add(0, torch.tensor([t]), row[None])
         if out.requires_grad:
             torch.autograd.backward(out, given.grad_TD.double())
         answers.append({"out": out.detach(), "grad_x": x.grad, "grad_weights": weights.grad})
-    gradients = [matrix.grad for matrix in matrices]
     for rank, answer in enumerate(answers):
-        answer["grad_matrices"] = [
-            gradients[e] for e in even_split(case.num_experts, len(case.tokens)).experts_of(rank)
-        ]
+        answer["grad_matrices"] = [matrices[rank, expert].grad for expert in case.placement.experts_of(rank)]
     return answers

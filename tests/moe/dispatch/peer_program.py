@@ -14,8 +14,9 @@ import torch
 
 from mixtralkit.dist.launch import Group, LaunchOptions
 from mixtralkit.dist.run_rank import run_rank
-from mixtralkit.moe.dispatch.choose import make_dispatch
+from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.moe.placement.routes import routes_of
 from mixtralkit.moe.routing import Routing
 
 mode, rank, timeout = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
@@ -23,7 +24,8 @@ BEATS = 1.5  # seconds: a beat of this rank and one of the others, so that they 
 
 
 def main(group: Group) -> int:
-    dispatch = make_dispatch("peer", group.collectives, even_split(4, group.world_size))
+    routes = routes_of(even_split(4, group.world_size), group.topology, group.rank)
+    dispatch = Transport(group.collectives, 4).dispatch("peer", routes)
     routing = Routing(torch.tensor([[0, 3], [2, 1]]), torch.full((2, 2), 0.5))
     sys.stdout.write(f"rank {group.rank} has {sorted(os.listdir('/dev/shm'))}\n")
     sys.stdout.flush()

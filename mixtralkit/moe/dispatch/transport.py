@@ -1,0 +1,48 @@
+"""What the dispatches of all layers share: the collectives, and the memory of the peer exchange."""
+
+from functools import cached_property
+from weakref import WeakValueDictionary
+
+from mixtralkit.dist.collectives import Collectives
+from mixtralkit.moe.dispatch.all_gather import AllGatherDispatch
+from mixtralkit.moe.dispatch.base import Dispatch
+from mixtralkit.moe.dispatch.collective import CollectiveDispatch
+from mixtralkit.moe.dispatch.local import LocalDispatch
+from mixtralkit.moe.dispatch.peer import PeerDispatch
+from mixtralkit.moe.dispatch.peer_exchange import PeerExchange, slot_bytes_for
+from mixtralkit.moe.placement.routes import Routes
+
+
+class Transport:
+    """Makes dispatches, one a layer and placement. All ranks ask for the same ones in the same order.
+
+    `slot_bytes`, a multiple of 64, bounds what is under way between two ranks of the peer exchange.
+    """
+
+    def __init__(self, collectives: Collectives, num_experts: int, slot_bytes: int | None = None) -> None:
+        self._collectives = collectives
+        self._num_experts = num_experts
+        self._slot_bytes = slot_bytes or slot_bytes_for(collectives.size)
+        self._made: WeakValueDictionary[tuple[str, Routes], Dispatch] = WeakValueDictionary()
+
+    def dispatch(self, name: str, routes: Routes) -> Dispatch:
+        """The dispatch called `name`, one of choose.py's names but for auto, of a layer whose rows go by `routes`.
+
+        Where no row of any rank leaves it, it is the local one, whatever was asked for. Layers with the same routes get
+        the same object.
+        """
+        dispatch = self._made.get((name, routes)) or self._make(name, routes)
+        self._made[name, routes] = dispatch
+        return dispatch
+
+    def _make(self, name: str, routes: Routes) -> Dispatch:
+        if routes.stays_home:
+            return LocalDispatch(routes.placement.num_experts)
+        if name == PeerDispatch.name:
+            return PeerDispatch(self._peer_exchange, routes)
+        kinds = {kind.name: kind for kind in (CollectiveDispatch, AllGatherDispatch)}
+        return kinds[name](self._collectives, routes)
+
+    @cached_property
+    def _peer_exchange(self) -> PeerExchange:
+        return PeerExchange(self._collectives, self._num_experts, self._slot_bytes)
