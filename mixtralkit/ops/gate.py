@@ -19,13 +19,14 @@ def linear_gate(x_TD: torch.Tensor, weight_ED: torch.Tensor, top_k: int) -> tupl
 def topk_gate(logits_TE: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The `top_k` experts of each token and their weights: softmax over the chosen logits, in float32.
 
-    Returns `expert_ids_TK` (int64, best first; of equal logits the kernel takes the lowest id first, torch any) and
-    `weights_TK` (float32, each row sums to 1). The same function as softmax over all experts, top-k, renormalise
+    Returns `expert_ids_TK` (int64, best first, of equal logits the lowest id first) and `weights_TK` (float32, each
+    row sums to 1). The same function as softmax over all experts, top-k, renormalise
     (Mixtral, arXiv:2401.04088, section 2.1). Differentiable in the weights.
     """
     ops = native(logits_TE)
     if ops is not None:
         expert_ids_TK, weights_TK = ops.topk_gate(logits_TE.contiguous(), top_k)
         return expert_ids_TK, weights_TK
-    chosen_TK, expert_ids_TK = torch.topk(logits_TE.float(), top_k, dim=-1)
-    return expert_ids_TK, torch.softmax(chosen_TK, dim=-1)
+    # torch.topk would take any of equal logits.
+    sorted_TE, order_TE = torch.sort(logits_TE.float(), dim=-1, descending=True, stable=True)
+    return order_TE[:, :top_k].contiguous(), torch.softmax(sorted_TE[:, :top_k], dim=-1)

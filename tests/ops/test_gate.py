@@ -17,7 +17,7 @@ def test_both_definitions_agree(tokens: int, experts: int, top_k: int, dtype: to
     shares, expected_ids = torch.softmax(logits.double(), dim=-1).topk(top_k)
     assert (ids.dtype, weights.dtype, ids.shape) == (torch.int64, torch.float32, (tokens, top_k))
     torch.testing.assert_close(shares.float() / shares.float().sum(-1, keepdim=True), weights, rtol=0, atol=1e-6)
-    # bfloat16 logits tie now and then; then either expert is right.
+    # bfloat16 logits tie now and then; torch.topk takes either expert.
     assert torch.equal(logits.gather(1, ids), logits.gather(1, expected_ids))
 
 
@@ -26,6 +26,14 @@ def test_huge_logits_do_not_overflow() -> None:
     ids, weights = topk_gate(torch.tensor([[1e30, -1e30, 9e29]]), 2)
     assert ids.tolist() == [[0, 2]]
     assert weights.tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.usefixtures("way")
+def test_of_equal_logits_the_lowest_id_comes_first() -> None:
+    """On every device and in every variant: the choice must not depend on what computes it."""
+    logits = torch.randint(0, 3, (50, 8)).float()
+    ids, _ = topk_gate(logits, 3)
+    assert ids.tolist() == [sorted(range(8), key=lambda e: (-row[e], e))[:3] for row in logits.tolist()]
 
 
 def test_the_weights_have_gradients() -> None:
