@@ -88,6 +88,11 @@ def quiet_torch() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
+def colours_wanted() -> bool:
+    """Whether nobody has asked for text without colours, by NO_COLOR (no-color.org) or a terminal that has none."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def choose_gloo_interface(name: str) -> None:
     """Let gloo listen on the network interface `name`, unless the user has chosen one in GLOO_SOCKET_IFNAME.
 
@@ -96,9 +101,9 @@ def choose_gloo_interface(name: str) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
-def fastermoe_variables() -> tuple[str, ...]:
-    """The names of the FMOE_* variables that are set, sorted."""
-    return tuple(sorted(name for name in os.environ if name.startswith("FMOE_")))
+def fastermoe_variables() -> dict[str, str]:
+    """The FMOE_* variables as they are set, by name; fastermoe_env.py says what they mean."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith("FMOE_")}
 
 
 def _parent_was_given(name: str) -> bool:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 
 from mixtralkit.env import launch_env
+from mixtralkit.fastermoe_env import fastermoe_env
 
 settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("deterministic")
@@ -29,8 +30,10 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name in LAUNCH_VARIABLES or name.startswith(("TORCHELASTIC_", "FMOE_")):
             monkeypatch.delenv(name)
     launch_env.cache_clear()
+    fastermoe_env.cache_clear()
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
     launch_env.cache_clear()
+    fastermoe_env.cache_clear()

@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import replace
 
 from mixtralkit.chat_template import Message, encode_chat
-from mixtralkit.cli.fastermoe import warn_of_fastermoe
 from mixtralkit.cli.interrupt import Interrupt
 from mixtralkit.cli.options import ChatOptions
 from mixtralkit.cli.patience import from_rank_0
 from mixtralkit.cli.ranks import run_on_ranks
 from mixtralkit.cli.session import Session, open_session
+from mixtralkit.cli.strategy_notices import notice_strategies
 from mixtralkit.cli.terminal import aside, complain, say
 from mixtralkit.dist.launch import Group
 from mixtralkit.engine.request import Request
@@ -28,7 +28,9 @@ def chat(options: ChatOptions) -> int:
 
 
 def _chat(group: Group, options: ChatOptions) -> None:
-    warn_of_fastermoe()
+    notice_strategies(options)
+    if group.rank == 0:
+        options.check_outputs()
     session = open_session(group, options, batch_size=1)
     conversation = Conversation(session, options)
     if group.rank == 0 and sys.stdin.isatty():

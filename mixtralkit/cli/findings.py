@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mixtralkit import __version__
+from mixtralkit.cli.strategy_notices import unknown_variables
 from mixtralkit.env import fastermoe_variables, requested_threads
+from mixtralkit.errors import UsageError
+from mixtralkit.fastermoe_env import fastermoe_env
 
 # The lowest versions that are supported, as in requirements.txt.
 REQUIRED = {"torch": "2.10", "sentencepiece": "0.2.1", "fire": "0.7", "numpy": "2.0"}
@@ -52,9 +55,17 @@ def settings() -> Iterator[Finding]:
     yield Finding(
         "OMP_NUM_THREADS", "ok", f"{threads} threads a rank" if threads else "not set: the ranks share the cores"
     )
-    names = fastermoe_variables()
-    words = f"{', '.join(names)} set, without effect in this version" if names else "none set"
-    yield Finding("FMOE_*", "no" if names else "ok", words)
+    yield _fastermoe()
+
+
+def _fastermoe() -> Finding:
+    """FasterMoE's variables: those that are set, or the first that cannot be read."""
+    try:
+        unknown = unknown_variables(fastermoe_env())
+    except UsageError as error:
+        return Finding("FMOE_*", "no", str(error))
+    settings = ", ".join(f"{name}={value}" for name, value in fastermoe_variables().items() if value.strip())
+    return Finding("FMOE_*", "no" if unknown else "ok", "; ".join([settings or "none set", *unknown]))
 
 
 def _package(name: str, lowest: str) -> Finding:

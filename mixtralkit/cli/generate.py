@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mixtralkit.cli.fastermoe import warn_of_fastermoe
 from mixtralkit.cli.live_text import LiveText
 from mixtralkit.cli.options import GenerateOptions
 from mixtralkit.cli.patience import from_rank_0
@@ -15,6 +14,7 @@ from mixtralkit.cli.prompts import read_prompts
 from mixtralkit.cli.ranks import run_on_ranks
 from mixtralkit.cli.report import gather_report, report_text
 from mixtralkit.cli.session import Session, open_session
+from mixtralkit.cli.strategy_notices import notice_strategies
 from mixtralkit.cli.terminal import aside, say
 from mixtralkit.dist.launch import Group
 from mixtralkit.engine.request import Completion, Request
@@ -26,18 +26,20 @@ def generate(options: GenerateOptions) -> int:
 
 
 def _generate(group: Group, options: GenerateOptions) -> None:
-    warn_of_fastermoe()
+    notice_strategies(options)
+    if group.rank == 0:
+        options.check_outputs()
     group.at("reading the prompts")
     prompts = from_rank_0(group.control, lambda: read_prompts(options.prompt, options.prompt_file))
     session = open_session(group, options, options.batch_size)
-    requests = _requests(session, options, prompts)
-    completions = _answer(session, options, prompts, requests)
+    requests = requests_of(session, options, prompts)
+    completions = answer(session, options, prompts, requests)
     report = gather_report(session) if options.report_kind != "none" else None
     if group.rank == 0:
         _show(options, prompts, completions, report)
 
 
-def _answer(
+def answer(
     session: Session, options: GenerateOptions, prompts: Sequence[str], requests: Sequence[Request]
 ) -> list[Completion]:
     """Generate on all ranks, while rank 0 shows the responses, or where they are to be JSON, how many there are."""
@@ -54,7 +56,7 @@ def _answer(
         progress.close()
 
 
-def _requests(session: Session, options: GenerateOptions, prompts: Sequence[str]) -> list[Request]:
+def requests_of(session: Session, options: GenerateOptions, prompts: Sequence[str]) -> list[Request]:
     """A request a prompt, each with a seed of its own; checked here, before anything is shown."""
     config = session.model.config
     requests = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mixtralkit.cli.option import option
+from mixtralkit.cli.strategy_options import StrategyOptions
 from mixtralkit.cli.values import number, one_of, path, switch, whole
 from mixtralkit.engine.request import SamplingParams
 from mixtralkit.errors import RequestError, UsageError
@@ -103,7 +104,7 @@ class RankOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateOptions(ModelOptions, SamplingOptions, RankOptions):
+class GenerateOptions(ModelOptions, StrategyOptions, SamplingOptions, RankOptions):
     """prompts and output."""
 
     prompt: tuple[str, ...] = option(
@@ -137,7 +138,7 @@ class GenerateOptions(ModelOptions, SamplingOptions, RankOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_launch()
-        _ = self.params
+        _ = self.params, self.strategies
 
     @property
     def output_kind(self) -> str:
@@ -151,7 +152,7 @@ class GenerateOptions(ModelOptions, SamplingOptions, RankOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatOptions(ModelOptions, SamplingOptions, RankOptions):
+class ChatOptions(ModelOptions, StrategyOptions, SamplingOptions, RankOptions):
     """conversation."""
 
     system: str = option("what the model is told before the conversation", default="")
@@ -160,7 +161,7 @@ class ChatOptions(ModelOptions, SamplingOptions, RankOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_launch()
-        _ = self.params
+        _ = self.params, self.strategies
 
 
 @dataclass(frozen=True, kw_only=True)

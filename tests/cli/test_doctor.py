@@ -42,10 +42,21 @@ def test_a_missing_or_old_torch_is_the_end(
     assert "Nothing can run before there is torch." in out
 
 
-def test_variables_of_fastermoe_are_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FMOE_TOPO_GPUS_PER_NODE", "8")
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("FMOE_TOPO_GPUS_PER_NODE", "8", "FMOE_TOPO_GPUS_PER_NODE=8"),
+        ("FMOE_TOPO_GPUS_PER_NODE", "", "none set"),
+        ("FMOE_TOPO_GPU_PER_NODE", "8", "has no meaning here (did you mean FMOE_TOPO_GPUS_PER_NODE?)"),
+        ("FMOE_TOPO_GPUS_PER_NODE", "all", "FMOE_TOPO_GPUS_PER_NODE is 'all'; a whole number of at least 1 is needed"),
+    ],
+)
+def test_variables_of_fastermoe_are_named(
+    name: str, value: str, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
     assert main(["doctor"]) == 0
-    assert "FMOE_TOPO_GPUS_PER_NODE set, without effect" in capsys.readouterr().out
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_lowest_versions_are_those_of_requirements() -> None:

@@ -97,14 +97,28 @@ def test_the_dtype_is_converted(checkpoint: Path, capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out)["report"]["dtype"] == "bfloat16"
 
 
-def test_fastermoe_variables_are_named_as_without_effect(
+def test_an_unknown_variable_of_fastermoe_is_named_once(
     checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FMOE_FASTER_SHADOW_ENABLE", "1")
-    monkeypatch.setenv("FMOE_FASTER_GROUP_SIZE", "4")
+    monkeypatch.setenv("FMOE_FASTER_GROUP_SIZES", "4")
     assert main(["generate", "-m", str(checkpoint), "--max-tokens", "1", "a"]) == 0
-    message = "mixtralkit: warning: FMOE_FASTER_GROUP_SIZE, FMOE_FASTER_SHADOW_ENABLE have no effect in this version"
-    assert capsys.readouterr().err.count(message) == 1
+    message = (
+        "mixtralkit: warning: the environment variable FMOE_FASTER_GROUP_SIZES has no meaning here "
+        "(did you mean FMOE_FASTER_GROUP_SIZE?)"
+    )
+    assert " ".join(capsys.readouterr().err.split()).count(message) == 1
+
+
+@pytest.mark.parametrize("flag", ["--trace", "--expert-load"])
+def test_a_file_that_cannot_be_written_is_refused_before_loading(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no checkpoint, which would be the error otherwise."""
+    assert main(["generate", "-m", "/nowhere", flag, str(tmp_path)]) == 2
+    assert main(["generate", "-m", "/nowhere", flag, str(tmp_path / "absent" / "file")]) == 2
+    err = " ".join(capsys.readouterr().err.split())
+    assert f"{flag} is {tmp_path}, which is a folder" in err
+    assert f"there is no folder {tmp_path / 'absent'}" in err
 
 
 @pytest.mark.parametrize(

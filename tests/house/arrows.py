@@ -14,7 +14,7 @@ FLOORS = (
     (("parallelize",),),
     (("model",), ("moe",)),
     (("ops",), ("dist",)),
-    (("config", "env", "errors", "log", "tokenizer", "chat_template"),),
+    (("config", "env", "errors", "log", "tokenizer", "chat_template", "quantities", "fastermoe_env"),),
 )
 PLACES = {
     room: (floor, group) for floor, groups in enumerate(FLOORS) for group, rooms in enumerate(groups) for room in rooms
