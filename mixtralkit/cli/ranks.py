@@ -8,7 +8,6 @@ from typing import TypeAlias
 from mixtralkit.cli.arguments import words_of
 from mixtralkit.cli.bench_options import BenchOptions
 from mixtralkit.cli.chosen_strategies import strategy_beliefs
-from mixtralkit.cli.experts_options import ExpertsOptions
 from mixtralkit.cli.options import ChatOptions, GenerateOptions, RankOptions
 from mixtralkit.cli.strategy_options import StrategyOptions
 from mixtralkit.cli.terminal import complain
@@ -17,12 +16,12 @@ from mixtralkit.dist.run_rank import run_rank
 from mixtralkit.env import launch_env
 from mixtralkit.errors import MixtralKitError, UsageError
 
-RankedOptions: TypeAlias = GenerateOptions | ChatOptions | BenchOptions | ExpertsOptions
+RankedOptions: TypeAlias = GenerateOptions | ChatOptions | BenchOptions
 RANKS = tuple(item.name for item in fields(RankOptions))
 # What may differ between ranks: where a node keeps its files, how it was launched, and what only rank 0 looks at.
-PRIVATE = {*RANKS, "model_weights", "tokenizer", "prompt", "prompt_file", "system"}
-# Strategies are compared as they are in force, be it by a flag or by a variable.
-OWN = PRIVATE | {item.name for item in fields(StrategyOptions) if item.name != "explain"}
+OWN = {*RANKS, "model_weights", "tokenizer", "prompt", "prompt_file", "system"}
+# Compared as they are in force, be it by a flag or by a variable.
+STRATEGIES = {item.name for item in fields(StrategyOptions) if item.name != "explain"}
 
 
 class OutputClosed(MixtralKitError):
@@ -56,9 +55,10 @@ def run_on_ranks(verb: str, options: RankedOptions, work: Callable[[Group], None
 
 def beliefs(options: RankedOptions) -> dict[str, str]:
     """The options that all ranks must have in common, by flag; of the strategies, what variables ask for as well."""
-    shared = [item.name for item in fields(options) if item.name not in OWN]
-    common = {"--" + name.replace("_", "-"): str(getattr(options, name)) for name in shared}
-    return common | _strategies(options) if isinstance(options, StrategyOptions) else common
+    in_force = _strategies(options) if isinstance(options, StrategyOptions) else {}
+    elsewhere = OWN | STRATEGIES if in_force else OWN
+    shared = [item.name for item in fields(options) if item.name not in elsewhere]
+    return {"--" + name.replace("_", "-"): str(getattr(options, name)) for name in shared} | in_force
 
 
 def _strategies(options: StrategyOptions) -> dict[str, str]:
