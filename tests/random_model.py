@@ -12,6 +12,7 @@ from mixtralkit.model.quantized_linear import QuantizedLinear, quantize_modules
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.load import ExpertLoad
+from mixtralkit.moe.overlap import Overlap
 from mixtralkit.moe.placement.plan import Placement, even_split
 from mixtralkit.moe.placement.routes import routes_of
 from mixtralkit.ops.quantize import quantize
@@ -55,7 +56,11 @@ def quantize_random(model: Transformer, kind: QuantKind) -> None:
 
 
 def spread(
-    model: Transformer, dispatch: str, collectives: Collectives, placements: Sequence[Placement] | None = None
+    model: Transformer,
+    dispatch: str,
+    collectives: Collectives,
+    placements: Sequence[Placement] | None = None,
+    overlap: Overlap | None = None,
 ) -> ExpertLoad:
     """Keep this rank's share of `model`, by default evenly split; returns where its rows are counted.
 
@@ -69,7 +74,8 @@ def spread(
     parallelize(
         model,
         routes=[routes_of(placement, topology, collectives.rank) for placement in placements],
-        dispatch_for=lambda routes: transport.dispatch(dispatch, routes),
+        dispatch_for=lambda routes, _: transport.dispatch(dispatch, routes),
         load=load,
+        overlap=overlap,
     )
     return load

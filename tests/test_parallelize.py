@@ -59,7 +59,7 @@ def test_names_and_experts_kept() -> None:
     parallelize(
         model,
         routes=[routes_of(even_split(TINY.num_experts, 3), Topology((0, 0, 0)), 1)] * TINY.num_layers,
-        dispatch_for=lambda routes: LocalDispatch(TINY.num_experts),
+        dispatch_for=lambda routes, layer: LocalDispatch(TINY.num_experts),
         load=ExpertLoad(TINY.num_layers, TINY.num_experts, torch.device("cpu")),
     )
     kept = dict(model.named_parameters())

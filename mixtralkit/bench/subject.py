@@ -76,7 +76,7 @@ def open_subject(group: Group, config: ModelConfig, load_model: Callable[[Spread
         lambda model: parallelize(
             model,
             routes=[routes] * config.num_layers,
-            dispatch_for=lambda routes: transport.dispatch(name, routes),
+            dispatch_for=lambda routes, _: transport.dispatch(name, routes),
             load=load,
         )
     )

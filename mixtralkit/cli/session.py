@@ -73,7 +73,7 @@ def open_session(group: Group, options: ModelOptions, batch_size: int) -> Sessio
         lambda model: parallelize(
             model,
             routes=[routes_of(placement, group.topology, group.rank)] * checkpoint.config.num_layers,
-            dispatch_for=lambda routes: transport.dispatch(name, routes),
+            dispatch_for=lambda routes, _: transport.dispatch(name, routes),
             load=load,
         ),
     )

@@ -1,5 +1,6 @@
 """The expert-parallel mixture of experts."""
 
+import time
 from typing import cast
 
 import torch
@@ -10,7 +11,10 @@ from mixtralkit.moe.dispatch.local import LocalDispatch
 from mixtralkit.moe.experts import Experts
 from mixtralkit.moe.gates.topk import TopKGate
 from mixtralkit.moe.load import ExpertLoad
+from mixtralkit.moe.overlap import Overlap
+from mixtralkit.moe.placement.routes import Routes
 from mixtralkit.moe.routing import Routing
+from mixtralkit.moe.timeline import Timeline
 from mixtralkit.ops.blocks import moe_block
 from mixtralkit.ops.rms_norm import Norm, rms_norm
 
@@ -23,17 +27,35 @@ class MoELayer(nn.Module):
     All ranks must call it together, also those without tokens.
     """
 
-    def __init__(self, *, layer: int, gate: nn.Module, experts: Experts, dispatch: Dispatch, load: ExpertLoad) -> None:
+    def __init__(
+        self,
+        *,
+        layer: int,
+        gate: nn.Module,
+        experts: Experts,
+        routes: Routes,
+        dispatch: Dispatch,
+        load: ExpertLoad,
+        overlap: Overlap,
+        timeline: Timeline,
+    ) -> None:
         super().__init__()
         self.layer = layer
         self.gate = gate
         self.experts = experts
+        self.routes = routes
         self._dispatch = dispatch
         self._load = load
+        self._overlap = overlap
+        self._timeline = timeline
 
     def use(self, dispatch: Dispatch) -> None:
         """Send tokens with `dispatch` from the next call on; all ranks must change together."""
         self._dispatch = dispatch
+
+    def place(self, routes: Routes, experts: Experts, dispatch: Dispatch) -> None:
+        """Hold other experts and send rows by other routes from the next call on; all ranks must change together."""
+        self.routes, self.experts, self._dispatch = routes, experts, dispatch
 
     def forward(self, x_TD: torch.Tensor, norm: Norm) -> torch.Tensor:
         """`x + mixture(norm(x))`, `[T, D]`, for this rank's T tokens."""
@@ -50,6 +72,14 @@ class MoELayer(nn.Module):
         """The weighted sum of each token's experts, `[T, D]`."""
         routing = cast(Routing, self.gate(x_TD))
         self._load.count(self.layer, routing.expert_ids_TK)
+        if self._overlap.is_on and not torch.is_grad_enabled():
+            parts = self._overlap.cut(x_TD, routing, self.routes)
+            return self._overlap.run(parts, self._dispatch, self.experts, self.layer)
+        begin = time.perf_counter()
         rows_RD, counts_e, handle = self._dispatch.dispatch(x_TD, routing)
+        arrived = time.perf_counter()
         rows_RD = self.experts(rows_RD, counts_e)
-        return self._dispatch.combine(rows_RD, handle)
+        computed = time.perf_counter()
+        out_TD = self._dispatch.combine(rows_RD, handle)
+        self._timeline.add_in_turn(self.layer, begin, arrived, computed, time.perf_counter())
+        return out_TD

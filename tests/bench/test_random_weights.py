@@ -50,7 +50,7 @@ def test_tokens_go_to_all_experts() -> None:
         parallelize(
             model,  # type: ignore[arg-type]
             routes=[routes] * SHAPE.num_layers,
-            dispatch_for=lambda routes: dispatch,
+            dispatch_for=lambda routes, _: dispatch,
             load=load,
         )
 

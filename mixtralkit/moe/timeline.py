@@ -1,0 +1,84 @@
+"""When a rank's rows travelled and when its experts computed, and how much of the one happened under the other.
+
+Times are seconds of time.perf_counter(), taken on the host: on a GPU they are those of the calls, not of the device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+COMMUNICATION, COMPUTATION, REPLICAS = "communication", "computation", "replicas"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Something that took a while, in one of the lanes above: `part` counts the chunks of an overlapped layer."""
+
+    lane: str
+    name: str
+    layer: int
+    part: int
+    begin: float
+    end: float
+
+
+@dataclass
+class Timeline:
+    """Sums of what the layers did, and with `keep_spans` everything, for a trace.
+
+    `hidden` is the part of `communication` during which this rank's experts computed. `hideable` is the most that could
+    have been: of each layer's call the lesser of communication and computation.
+    """
+
+    keep_spans: bool = False
+    communication: float = 0.0
+    computation: float = 0.0
+    hidden: float = 0.0
+    hideable: float = 0.0
+    spans: list[Span] = field(default_factory=list)
+
+    @property
+    def hidden_share(self) -> float | None:
+        """How much of the communication was hidden; None where there was none."""
+        return self.hidden / self.communication if self.communication else None
+
+    @property
+    def hidden_of_hideable(self) -> float | None:
+        """How much of the communication that fits under computation was hidden; None where nothing could be."""
+        return self.hidden / self.hideable if self.hideable else None
+
+    def add(self, spans: Sequence[Span]) -> None:
+        """Take in one call of one layer."""
+        travel = [(span.begin, span.end) for span in spans if span.lane == COMMUNICATION]
+        compute = [(span.begin, span.end) for span in spans if span.lane == COMPUTATION]
+        communication, computation = _length(travel), _length(compute)
+        self.communication += communication
+        self.computation += computation
+        self.hidden += _common(travel, compute)
+        self.hideable += min(communication, computation)
+        if self.keep_spans:
+            self.spans += spans
+
+    def add_in_turn(self, layer: int, begin: float, arrived: float, computed: float, end: float) -> None:
+        """Take in a call whose dispatch, experts and combine came one after the other."""
+        self.communication += arrived - begin + end - computed
+        self.computation += computed - arrived
+        self.hideable += min(arrived - begin + end - computed, computed - arrived)
+        if self.keep_spans:
+            self.spans += [
+                Span(COMMUNICATION, "dispatch", layer, 0, begin, arrived),
+                Span(COMPUTATION, "experts", layer, 0, arrived, computed),
+                Span(COMMUNICATION, "combine", layer, 0, computed, end),
+            ]
+
+
+def _length(intervals: Sequence[tuple[float, float]]) -> float:
+    return sum(end - begin for begin, end in intervals)
+
+
+def _common(some: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]) -> float:
+    """How long something of `some` and something of `others` went on; neither overlaps with itself."""
+    return sum(
+        max(0.0, min(end, other_end) - max(begin, other_begin))
+        for begin, end in some
+        for other_begin, other_end in others
+    )
