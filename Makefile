@@ -1,4 +1,5 @@
-# `make demo` runs the main job, `make test` the tests, `make check` all that a change must pass.
+# `make demo` runs the main job, `make test` the tests, `make check` all that a change must pass. `make bench-strategies`
+# times the strategies between namespaces that act as hosts (Linux, root, more than an hour).
 # Everything is installed into .venv, once; stamp files there remember it.
 
 PYTHON ?= python3
@@ -9,6 +10,8 @@ NPROC ?= 2
 TORCH_INDEX ?=
 # Further arguments of every pip install.
 PIP_ARGS ?=
+# Arguments of the benchmark, such as BENCH_ARGS="--hosts 2 --rounds 5".
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
@@ -17,7 +20,7 @@ BUILD_EXT := mkdir -p build && $(BIN)/python setup.py -q build_ext
 DEMO := demo/shakespeare
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 
-.PHONY: demo test check lint types kernels clean
+.PHONY: demo test check lint types kernels bench-strategies clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.native
@@ -42,6 +45,9 @@ kernels: $(VENV)/.installed-test
 	$(BIN)/clang-format --dry-run --Werror $(SOURCES)
 	@echo "== compiling csrc/ with -Werror"
 	@$(BUILD_EXT) --strict --build-temp build/strict --build-lib build/strict > build/strict.log 2>&1 || { cat build/strict.log; exit 1; }
+
+bench-strategies: $(VENV)/.native
+	$(BIN)/python -m benchmarks.strategies $(BENCH_ARGS)
 
 $(VENV)/.made:
 	@echo "== making $(VENV) with $$($(PYTHON) --version)"

@@ -1,0 +1,1 @@
+"""What the strategies gain between hosts: `python -m benchmarks.strategies`, or `make bench-strategies`."""

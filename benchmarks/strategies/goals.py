@@ -1,0 +1,47 @@
+"""What the strategies are to reach, and whether they did."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.strategies.figures import Outcome, Setting, median_of, of_variant, ratios
+from benchmarks.strategies.variants import BOTH, HOT, OVERLAP, PLAIN
+
+HIDDEN, FEWER_BYTES, FASTER, NO_WORSE = 0.6, 2.0, 1.7, 0.97
+PHASES = ("prefill", "decode")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Something to reach, at least `wanted`; `found` is the median of the rounds, None where nothing was measured."""
+
+    text: str
+    wanted: float
+    found: float | None
+
+    @property
+    def verdict(self) -> str:
+        """How it stands."""
+        return "not measured" if self.found is None else "met" if self.found >= self.wanted else "missed"
+
+
+def goals_of(setting: Setting, outcomes: Sequence[Outcome]) -> list[Goal]:
+    """The goals for a setting: overlap costs nothing anywhere, and the others are for Zipf's routing on slow links."""
+    goals = [Goal(f"overlap / plain, {phase}", NO_WORSE, _ratio(outcomes, OVERLAP, [PLAIN], phase)) for phase in PHASES]
+    if setting.subject != "zipf" or setting.rate != "100mbit":
+        return goals
+    hidden = median_of(figures.hidden_share for figures in of_variant(outcomes, OVERLAP))
+    goals.append(Goal("communication that overlap hides", HIDDEN, hidden))
+    goals.append(Goal("bytes between hosts, plain / hot experts", FEWER_BYTES, _saved(outcomes)))
+    goals += [Goal(f"hot experts / plain, {phase}", FASTER, _ratio(outcomes, HOT, [PLAIN], phase)) for phase in PHASES]
+    return goals + [
+        Goal(f"both / the better of the two, {phase}", NO_WORSE, _ratio(outcomes, BOTH, [OVERLAP, HOT], phase))
+        for phase in PHASES
+    ]
+
+
+def _ratio(outcomes: Sequence[Outcome], variant: str, others: Sequence[str], phase: str) -> float | None:
+    return median_of(ratios(outcomes, variant, others, lambda figures: getattr(figures, phase)))
+
+
+def _saved(outcomes: Sequence[Outcome]) -> float | None:
+    return median_of(ratios(outcomes, PLAIN, [HOT], lambda figures: figures.wire_bytes))
