@@ -39,19 +39,18 @@ class Outcome:
 
 
 Measure = Callable[[Figures], float]
+TOLD = ("bytes_between_nodes", "hidden_share", "imbalance")  # in the report's section on strategies
 
 
 def figures_of(done: Done) -> Figures:
     """The figures of a finished job."""
     report = done.report
-    strategies = report.get("strategies", {})
+    strategies = report.get("strategies", dict.fromkeys(TOLD))
     return Figures(
         prefill=report["prefill"]["tokens_per_second"],
         decode=report["decode"]["tokens_per_second"],
         wire_bytes=done.wire_bytes,
-        bytes_between_nodes=strategies.get("bytes_between_nodes"),
-        hidden_share=strategies.get("hidden_share"),
-        imbalance=strategies.get("imbalance"),
+        **{name: strategies[name] for name in TOLD},
     )
 
 

@@ -88,6 +88,7 @@ def _wait(processes: Sequence["subprocess.Popen[str]"]) -> None:
                 process.wait(GRACE)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
 
 
 def _done(processes: Sequence["subprocess.Popen[str]"], logs: Path, wire_bytes: int) -> Done:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.zipf_checkpoint import EXPONENT, TOKENIZER, write_zipf_checkpoint
+from benchmarks.zipf_checkpoint import TOKENIZER, write_zipf_checkpoint
 from mixtralkit.bench.shapes import shape_of
 from mixtralkit.tokenizer import Tokenizer
 
@@ -31,12 +31,9 @@ class Subject:
 
 
 def zipf_subject(work: Path, config: str) -> Subject:
-    """A checkpoint of the shape `config` with Zipf's routing, made once, and random words."""
-    folder = work / f"zipf-{Path(config).stem}-{EXPONENT}"
-    if not folder.exists():
-        part = folder.with_suffix(".part")
-        write_zipf_checkpoint(part, shape_of(config))
-        part.rename(folder)
+    """A checkpoint of the shape `config` with Zipf's routing, made anew, and random words."""
+    folder = work / "zipf"
+    write_zipf_checkpoint(folder, shape_of(config))
     tokenizer = Tokenizer(folder / "tokenizer.model")
     return Subject("zipf", folder, write_prompts(work / "zipf.jsonl", tokenizer, whole_words(tokenizer)))
 
