@@ -8,6 +8,7 @@ from typing import TypeAlias
 from mixtralkit.cli.arguments import words_of
 from mixtralkit.cli.bench_options import BenchOptions
 from mixtralkit.cli.chosen_strategies import strategy_beliefs
+from mixtralkit.cli.experts_options import ExpertsOptions
 from mixtralkit.cli.options import ChatOptions, GenerateOptions, RankOptions
 from mixtralkit.cli.strategy_options import StrategyOptions
 from mixtralkit.cli.terminal import complain
@@ -16,7 +17,7 @@ from mixtralkit.dist.run_rank import run_rank
 from mixtralkit.env import launch_env
 from mixtralkit.errors import MixtralKitError, UsageError
 
-RankedOptions: TypeAlias = GenerateOptions | ChatOptions | BenchOptions
+RankedOptions: TypeAlias = GenerateOptions | ChatOptions | BenchOptions | ExpertsOptions
 RANKS = tuple(item.name for item in fields(RankOptions))
 # What may differ between ranks: where a node keeps its files, how it was launched, and what only rank 0 looks at.
 OWN = {*RANKS, "model_weights", "tokenizer", "prompt", "prompt_file", "system"}

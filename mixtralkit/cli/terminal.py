@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 
+from mixtralkit.env import colours_wanted
 from mixtralkit.log import ROOT
 
 
@@ -22,6 +23,11 @@ def prepare() -> None:
 def say(text: str, *, end: str = "\n") -> None:
     """Write to the standard output, at once."""
     print(text, end=end, flush=True)
+
+
+def shows_colours() -> bool:
+    """Whether the standard output is a terminal, and colours are welcome there."""
+    return sys.stdout.isatty() and colours_wanted()
 
 
 def aside(text: str, *, end: str = "\n") -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mixtralkit.cli.bench_options import BenchOptions
+from mixtralkit.cli.experts_options import ExpertsOptions
 from mixtralkit.cli.options import (
     ChatOptions,
     ConvertOptions,
@@ -37,6 +38,12 @@ def _chat(options: ChatOptions) -> int:
     from mixtralkit.cli.chat import chat
 
     return chat(options)
+
+
+def _experts(options: ExpertsOptions) -> int:
+    from mixtralkit.cli.experts_verb import experts
+
+    return experts(options)
 
 
 def _merge(options: MergeOptions) -> int:
@@ -92,6 +99,16 @@ VERBS = (
         "end of the input ends; Ctrl-C ends a response.",
         ChatOptions,
         _chat,
+    ),
+    Verb(
+        "experts",
+        "show how busy the experts are, and plan where they go",
+        "Shows how many rows each expert and each rank gets in every layer, of a profile that was saved or of a run: "
+        "as numbers, in colours on a terminal, and as a picture. With --hot-experts, --replica-memory or --plan it "
+        "makes a placement, and tells how evenly the ranks would work and how many rows would leave them and their "
+        "nodes. A run works under torchrun or with --nproc as well; nobody is shown its responses.",
+        ExpertsOptions,
+        _experts,
     ),
     Verb(
         "merge",

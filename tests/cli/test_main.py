@@ -47,7 +47,10 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["generat"], "there is no verb 'generat' (did you mean generate?); the verbs are generate, chat, merge"),
+        (
+            ["generat"],
+            "there is no verb 'generat' (did you mean generate?); the verbs are generate, chat, experts, merge",
+        ),
         (["help", "merg"], "there is no verb 'merg' (did you mean merge?)"),
         (["--max-tokens"], "there is no verb '--max-tokens'"),
         (["doctor", "--fast"], "there is no option --fast"),
