@@ -45,7 +45,9 @@ def purity(path: str, tree: ast.Module) -> list[str]:
     """Planning is pure: it knows neither ranks' communication nor devices."""
     if not path.startswith(PURE) or path in IMPURE:
         return []
-    return _used(path, tree, "torch.distributed", "mixtralkit.dist", "torch.cuda", "torch.device")
+    used = _used(path, tree, "torch.distributed", "mixtralkit.dist", "torch.cuda", "torch.device")
+    topology = set(_used(path, tree, "mixtralkit.dist.topology"))  # is pure itself
+    return [breach for breach in used if breach not in topology]
 
 
 def pickle(path: str, tree: ast.Module) -> list[str]:
