@@ -1,6 +1,7 @@
 """What a folder holds, and what each rank of a group would hold of it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from mixtralkit.checkpoint.recipes import expected
 from mixtralkit.checkpoint.split_files import FileParts
 from mixtralkit.checkpoint.torch_archive import zip_records
 from mixtralkit.config import ModelConfig
-from mixtralkit.moe.placement.plan import even_split
+from mixtralkit.moe.placement.plan import Placement, even_split, experts_held, same_for_all
 from mixtralkit.ops.quantized_weight import QuantKind
 
 EXPERT_NAME = ".feed_forward.experts."
@@ -21,7 +22,7 @@ EXPERT_NAME = ".feed_forward.experts."
 
 @dataclass(frozen=True)
 class RankShare:
-    """What one rank would hold: these experts of every layer, and `nbytes` in all with what every rank holds."""
+    """What one rank would hold: these experts in every layer, perhaps more in some, and `nbytes` in all."""
 
     rank: int
     experts: tuple[int, ...]
@@ -69,16 +70,15 @@ def summarize(folder: Path | str, world_size: int = 1, quantize: QuantKind | Non
     """Describe the checkpoint in `folder` and its even split over `world_size` ranks; no tensor is read.
 
     With `quantize`, as it will be when it is quantized while loading. Raises `CheckpointError` when it is not whole and
-    `UsageError` when there are more ranks than experts, or it is quantized in another way.
+    `UsageError` when it is quantized in another way.
     """
     checkpoint = detect(folder)
     config = checkpoint.config
-    placement = even_split(config.num_experts, world_size)
     weights = open_weights(checkpoint, quantize)
     sizes = {name: weights.stored_nbytes(name) for name in weights.shapes}
     shared = sum(size for name, size in sizes.items() if EXPERT_NAME not in name)
     per_expert = (sum(sizes.values()) - shared) // config.num_experts
-    owned = [placement.experts_of(rank) for rank in range(world_size)]
+    placements = same_for_all(even_split(config.num_experts, world_size), config.num_layers)
     return Summary(
         checkpoint=checkpoint,
         config=config,
@@ -93,7 +93,23 @@ def summarize(folder: Path | str, world_size: int = 1, quantize: QuantKind | Non
         shared_nbytes=shared,
         expert_nbytes=per_expert,
         checksums=_checksums(checkpoint),
-        ranks=tuple(RankShare(rank, ids, shared + len(ids) * per_expert) for rank, ids in enumerate(owned)),
+        ranks=_shares(placements, shared, per_expert),
+    )
+
+
+def with_placements(summary: Summary, placements: Sequence[Placement]) -> Summary:
+    """The same checkpoint, spread over ranks as `placements`, one a layer, say."""
+    return replace(summary, ranks=_shares(placements, summary.shared_nbytes, summary.expert_nbytes))
+
+
+def _shares(placements: Sequence[Placement], shared: int, per_expert: int) -> tuple[RankShare, ...]:
+    """`per_expert` bytes are those of one expert of all layers."""
+    ranks = range(placements[0].world_size)
+    everywhere = [set.intersection(*(set(p.experts_of(rank)) for p in placements)) for rank in ranks]
+    held = [experts_held(placements, rank) for rank in ranks]
+    return tuple(
+        RankShare(rank, tuple(sorted(everywhere[rank])), shared + held[rank] * per_expert // len(placements))
+        for rank in ranks
     )
 
 

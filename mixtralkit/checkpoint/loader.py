@@ -70,15 +70,19 @@ def fill(
     *,
     dtype: torch.dtype,
     device: torch.device,
+    prefix: str = "",
     on_progress: Callable[[LoadProgress], None] | None = None,
 ) -> None:
-    """Replace each parameter of `model` by the checkpoint's tensor of that name, one after the other."""
-    names = [name for name, _ in model.named_parameters()]
+    """Replace each parameter of `model` by the checkpoint's tensor of that name, one after the other.
+
+    `prefix` goes before the names, where `model` is a part of the checkpoint's.
+    """
+    names = [prefix + name for name, _ in model.named_parameters()]
     done, total = 0, sum(weights.stored_nbytes(name) for name in names)
     for count, name in enumerate(names, start=1):
         tensor = weights.read(name, dtype, device)
         _check_finite(name, tensor)
-        _assign(model, name, tensor)
+        _assign(model, name.removeprefix(prefix), tensor)
         done += weights.stored_nbytes(name)
         if on_progress is not None:
             on_progress(LoadProgress(name, count, len(names), done, total))

@@ -40,7 +40,7 @@ class Stored:
 
 
 _LAYER = "layers.{layer}."
-_EXPERT = "layers.{layer}.feed_forward.experts.{expert}."
+EXPERT = "layers.{layer}.feed_forward.experts.{expert}."
 _GATE = "layers.{layer}.feed_forward.gate.weight"
 
 # Canonical name -> shape.
@@ -53,9 +53,9 @@ CANONICAL: Mapping[str, tuple[str, ...]] = {
     _LAYER + "attention.wo.weight": ("D", "Q"),
     _LAYER + "ffn_norm.weight": ("D",),
     _GATE: ("E", "D"),
-    _EXPERT + "w1.weight": ("F", "D"),
-    _EXPERT + "w2.weight": ("D", "F"),
-    _EXPERT + "w3.weight": ("F", "D"),
+    EXPERT + "w1.weight": ("F", "D"),
+    EXPERT + "w2.weight": ("D", "F"),
+    EXPERT + "w3.weight": ("F", "D"),
     "norm.weight": ("D",),
     "output.weight": ("V", "D"),
 }
@@ -64,9 +64,9 @@ CANONICAL: Mapping[str, tuple[str, ...]] = {
 _STACKED_MOE = "layers.{layer}.block_sparse_moe."
 _STACKED = {
     _GATE: Stored(_STACKED_MOE + "gate.weight", ("E", "D")),
-    _EXPERT + "w1.weight": Stored(_STACKED_MOE + "w1", ("E*F", "D"), block="F"),
-    _EXPERT + "w2.weight": Stored(_STACKED_MOE + "w2", ("E*F", "D"), Transform.TRANSPOSED, block="F"),
-    _EXPERT + "w3.weight": Stored(_STACKED_MOE + "w3", ("E*F", "D"), block="F"),
+    EXPERT + "w1.weight": Stored(_STACKED_MOE + "w1", ("E*F", "D"), block="F"),
+    EXPERT + "w2.weight": Stored(_STACKED_MOE + "w2", ("E*F", "D"), Transform.TRANSPOSED, block="F"),
+    EXPERT + "w3.weight": Stored(_STACKED_MOE + "w3", ("E*F", "D"), block="F"),
 }
 
 _HF_LAYER = "model.layers.{layer}."
@@ -80,9 +80,9 @@ _HF = {
     _LAYER + "attention.wo.weight": Stored(_HF_LAYER + "self_attn.o_proj.weight", ("D", "Q")),
     _LAYER + "ffn_norm.weight": Stored(_HF_LAYER + "post_attention_layernorm.weight", ("D",)),
     _GATE: Stored(_HF_LAYER + "block_sparse_moe.gate.weight", ("E", "D")),
-    _EXPERT + "w1.weight": Stored(_HF_EXPERT + "w1.weight", ("F", "D")),
-    _EXPERT + "w2.weight": Stored(_HF_EXPERT + "w2.weight", ("D", "F")),
-    _EXPERT + "w3.weight": Stored(_HF_EXPERT + "w3.weight", ("F", "D")),
+    EXPERT + "w1.weight": Stored(_HF_EXPERT + "w1.weight", ("F", "D")),
+    EXPERT + "w2.weight": Stored(_HF_EXPERT + "w2.weight", ("D", "F")),
+    EXPERT + "w3.weight": Stored(_HF_EXPERT + "w3.weight", ("F", "D")),
     "norm.weight": Stored("model.norm.weight", ("D",)),
     "output.weight": Stored("lm_head.weight", ("V", "D")),
 }
@@ -92,9 +92,9 @@ _HF_MLP = "model.layers.{layer}.mlp."
 _HF_FUSED = {
     **_HF,
     _GATE: Stored(_HF_MLP + "gate.weight", ("E", "D")),
-    _EXPERT + "w1.weight": Stored(_HF_MLP + "experts.gate_up_proj", ("E", "2*F", "D"), block="2*F"),
-    _EXPERT + "w2.weight": Stored(_HF_MLP + "experts.down_proj", ("E", "D", "F"), block="D"),
-    _EXPERT + "w3.weight": Stored(_HF_MLP + "experts.gate_up_proj", ("E", "2*F", "D"), block="2*F", start="F"),
+    EXPERT + "w1.weight": Stored(_HF_MLP + "experts.gate_up_proj", ("E", "2*F", "D"), block="2*F"),
+    EXPERT + "w2.weight": Stored(_HF_MLP + "experts.down_proj", ("E", "D", "F"), block="D"),
+    EXPERT + "w3.weight": Stored(_HF_MLP + "experts.gate_up_proj", ("E", "2*F", "D"), block="2*F", start="F"),
 }
 
 _MISTRAL = {name: Stored(name, shape) for name, shape in CANONICAL.items()}

@@ -8,6 +8,7 @@ from mixtralkit.checkpoint.checkpoint_summary import QuantizedShare
 from mixtralkit.cli.peak_memory import peak_device_memory, peak_memory
 from mixtralkit.cli.session import Session
 from mixtralkit.cli.sizes import counted, rate, seconds, size
+from mixtralkit.cli.strategy_effects import own_figures, strategy_figures
 from mixtralkit.cli.tables import spans, table
 from mixtralkit.engine.stats import Phase
 
@@ -22,19 +23,20 @@ def gather_report(session: Session) -> dict[str, Any]:
         "rank": group.rank,
         "host": socket.gethostname(),
         "device": str(group.device),
-        "experts": list(session.placement.experts_of(group.rank)),
+        "experts": _held_everywhere(session),
         "load_seconds": session.load_seconds,
         "peak_memory_bytes": peak_memory(),
         "peak_device_memory_bytes": peak_device_memory(group.device),
+        "rows": session.spread.timeline.rows_computed,
         "bytes_sent": group.collectives.bytes_sent + group.control.bytes_sent,
         "rows_of_own_tokens": session.load.rows_LE.tolist(),
+        "strategies": own_figures(session),
     }
     ranks = group.control.all_gather_json(mine)
     counts = [rank.pop("rows_of_own_tokens") for rank in ranks]
     rows_LE = [[sum(cells) for cells in zip(*layers, strict=True)] for layers in zip(*counts, strict=True)]
     rows_E = [sum(column) for column in zip(*rows_LE, strict=True)]
-    for rank in ranks:
-        rank["rows"] = sum(rows_E[expert] for expert in rank["experts"])
+    strategies = strategy_figures(session, [rank.pop("strategies") for rank in ranks], sum(rows_E))
     return {
         "world_size": group.world_size,
         "nodes": group.topology.num_nodes,
@@ -48,6 +50,7 @@ def gather_report(session: Session) -> dict[str, Any]:
         "bytes_sent": sum(rank["bytes_sent"] for rank in ranks),
         "rows_per_expert": rows_E,
         "rows_per_layer_and_expert": rows_LE,
+        "strategies": strategies,
         "ranks": ranks,
     }
 
@@ -66,8 +69,15 @@ def report_text(report: dict[str, Any]) -> str:
         "sent": f"{size(report['bytes_sent'])} between ranks",
     }
     lines = [f"{name:<12} {value}" for name, value in facts.items()]
+    lines += [f"{'strategy':<12} {line}" for line in report["strategies"]["lines"]]
     parts = [f"{RULE}Report{RULE}", *lines, "", *_rank_table(report["ranks"]), "", *_expert_bars(report)]
     return "\n".join(parts)
+
+
+def _held_everywhere(session: Session) -> list[int]:
+    """The experts that this rank holds in every layer."""
+    held = [set(placement.experts_of(session.group.rank)) for placement in session.steered.steering.placements]
+    return sorted(set.intersection(*held))
 
 
 def _quantized(share: QuantizedShare) -> dict[str, Any]:
@@ -116,10 +126,13 @@ def _rank_table(ranks: Sequence[dict[str, Any]]) -> list[str]:
 
 def _expert_bars(report: dict[str, Any]) -> list[str]:
     rows_E = report["rows_per_expert"]
-    owner = {expert: rank["rank"] for rank in report["ranks"] for expert in rank["experts"]}
+    owners = [
+        ",".join(str(rank["rank"]) for rank in report["ranks"] if expert in rank["experts"])
+        for expert in range(len(rows_E))
+    ]
     most, total = max(*rows_E, 1), max(sum(rows_E), 1)
     cells = [
-        [str(expert), str(owner[expert]), f"{rows:,}", f"{rows / total:.1%}", "#" * round(BAR * rows / most)]
+        [str(expert), owners[expert], f"{rows:,}", f"{rows / total:.1%}", "#" * round(BAR * rows / most)]
         for expert, rows in enumerate(rows_E)
     ]
     return table([["expert", "on rank", "rows", "share", ""], *cells])

@@ -1,31 +1,44 @@
 """A loaded model with its engine on every rank, as `generate` and `chat` need it."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
-from mixtralkit.checkpoint.checkpoint_summary import QuantizedShare, summarize
+from mixtralkit.checkpoint.checkpoint_summary import QuantizedShare, summarize, with_placements
+from mixtralkit.checkpoint.expert_reader import ExpertReader
 from mixtralkit.checkpoint.formats import digest
 from mixtralkit.checkpoint.loader import load_model
 from mixtralkit.checkpoint.matching_tokenizer import open_tokenizer
 from mixtralkit.cli.node_memory import check_node_memory
-from mixtralkit.cli.options import ModelOptions
+from mixtralkit.cli.options import ChatOptions, GenerateOptions, ModelOptions
 from mixtralkit.cli.progress import Progress
+from mixtralkit.cli.starting_placements import digest_of, starting_placements
+from mixtralkit.cli.steering_setup import Spread, Steered, node_topology, set_up_steering
+from mixtralkit.config import ModelConfig
 from mixtralkit.dist.launch import Group
 from mixtralkit.dist.preflight import agree
+from mixtralkit.dist.topology import Topology
 from mixtralkit.engine.engine import Engine
+from mixtralkit.log import get_logger, notice
 from mixtralkit.model.transformer import Transformer
+from mixtralkit.moe.arrangement import Arrangement
+from mixtralkit.moe.capacity import Capacity
 from mixtralkit.moe.common_kernels import use_common_kernels
-from mixtralkit.moe.dispatch.choose import choose_dispatch, why_not_peer
+from mixtralkit.moe.dispatch.choose import candidates, choose_dispatch, why_not_peer
 from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.load import ExpertLoad
-from mixtralkit.moe.placement.plan import Placement, even_split
-from mixtralkit.moe.placement.routes import routes_of
+from mixtralkit.moe.overlap import Overlap
+from mixtralkit.moe.placement.plan import Placement
+from mixtralkit.moe.strategies import Strategies
+from mixtralkit.moe.strategy_check import wrong_beliefs
+from mixtralkit.moe.timeline import Timeline
 from mixtralkit.ops.quantized_weight import QuantKind
-from mixtralkit.parallelize import parallelize
+from mixtralkit.parallelize import moe_layers, parallelize
 from mixtralkit.tokenizer import Tokenizer
+
+_logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,47 +52,90 @@ class Session:
     model: Transformer
     tokenizer: Tokenizer
     engine: Engine
-    placement: Placement
-    load: ExpertLoad
+    strategies: Strategies
+    spread: Spread
+    steered: Steered
     quantized: QuantizedShare | None
     dispatch: str
     dispatch_reason: str
     load_seconds: float
 
+    @property
+    def load(self) -> ExpertLoad:
+        """The rows of this rank's tokens, by layer and expert."""
+        return self.spread.load
 
-def open_session(group: Group, options: ModelOptions, batch_size: int) -> Session:
+
+SessionOptions: TypeAlias = GenerateOptions | ChatOptions
+
+
+def open_session(group: Group, options: SessionOptions, batch_size: int) -> Session:
     """Check what the user gave, load this rank's part of the model, and make the engine; all ranks do so together.
 
     Raises the errors of the checkpoint, the tokenizer and the placement before any weights are read.
     """
     started = time.perf_counter()
     group.at("looking at the checkpoint")
+    strategies = options.strategies
     summary = summarize(options.model_weights, group.world_size, _quantize(options))
-    checkpoint = summary.checkpoint
-    placement = even_split(checkpoint.config.num_experts, group.world_size)
+    checkpoint, config = summary.checkpoint, summary.config
+    topology = node_topology(strategies, group.topology)
+    placements = starting_placements(strategies, config, topology, group.world_size)
+    summary = with_placements(summary, placements)
     problem = why_not_peer(group.device, group.topology.num_nodes)
     name, reason = choose_dispatch(options.dispatch, group.world_size, batch_size, problem)
     tokenizer = open_tokenizer(checkpoint, options.tokenizer)
     check_node_memory(group, summary, _dtype(options))
-    agree(group.control, {"checkpoint": digest(checkpoint), "tokenizer": tokenizer.digest, "dispatch": name})
+    agree(
+        group.control,
+        {
+            "checkpoint": digest(checkpoint),
+            "tokenizer": tokenizer.digest,
+            "dispatch": name,
+            "placement": digest_of(placements),
+        },
+    )
+    for words in wrong_beliefs(strategies, config):
+        notice(_logger, words)
     if group.device.type == "cpu":
         use_common_kernels(group.control)
-    load = ExpertLoad(checkpoint.config.num_layers, checkpoint.config.num_experts, group.device)
     group.at("loading")
-    transport = Transport(group.collectives, checkpoint.config.num_experts)
-    model = _load(
+    model, spread = _load(group, options, config, _arrange(group, strategies, topology, config, name), placements)
+    steered = set_up_steering(
         group,
-        options,
-        lambda model: parallelize(
-            model,
-            routes=[routes_of(placement, group.topology, group.rank)] * checkpoint.config.num_layers,
-            dispatch_for=lambda routes, _: transport.dispatch(name, routes),
-            load=load,
-        ),
+        strategies,
+        spread,
+        dispatches=candidates(options.dispatch, name, group.topology.num_nodes),
+        explain=options.explain,
+        fetch=lambda: _expert_reader(options, group).read,
     )
-    engine = Engine(model=model, tokenizer=tokenizer, control=group.control, batch_size=batch_size, on_step=group.at)
+    engine = Engine(
+        model=model,
+        tokenizer=tokenizer,
+        control=group.control,
+        batch_size=batch_size,
+        on_step=group.at,
+        before_step=steered.steering.before_step,
+    )
     seconds = time.perf_counter() - started
-    return Session(group, model, tokenizer, engine, placement, load, summary.quantized, name, reason, seconds)
+    return Session(
+        group, model, tokenizer, engine, strategies, spread, steered, summary.quantized, name, reason, seconds
+    )
+
+
+def _arrange(
+    group: Group, strategies: Strategies, topology: Topology, config: ModelConfig, dispatch: str
+) -> Arrangement:
+    capacity = Capacity(strategies.capacity_factor, strategies.capacity_min, strategies.capacity_cold)
+    return Arrangement(
+        transport=Transport(group.collectives, config.num_experts),
+        topology=topology,
+        rank=group.rank,
+        dispatch=dispatch,
+        capacity=capacity if strategies.drops_rows else None,
+        outgoing_fraction=strategies.outgoing_fraction,
+        dropped_LE=torch.zeros(config.num_layers, config.num_experts, dtype=torch.int64, device=group.device),
+    )
 
 
 def _dtype(options: ModelOptions) -> torch.dtype | None:
@@ -90,10 +146,35 @@ def _quantize(options: ModelOptions) -> QuantKind | None:
     return None if options.quantize is None else QuantKind(options.quantize)
 
 
-def _load(group: Group, options: ModelOptions, spread: Callable[[Transformer], None]) -> Transformer:
+def _expert_reader(options: ModelOptions, group: Group) -> ExpertReader:
+    return ExpertReader(options.model_weights, dtype=_dtype(options), device=group.device, quantize=_quantize(options))
+
+
+def _load(
+    group: Group,
+    options: SessionOptions,
+    config: ModelConfig,
+    arrangement: Arrangement,
+    placements: tuple[Placement, ...],
+) -> tuple[Transformer, Spread]:
+    timeline = Timeline(keep_spans=options.trace is not None)
+    overlap = Overlap(timeline, options.strategies.group_size)
+    load = ExpertLoad(config.num_layers, config.num_experts, group.device)
+
+    def spread(model: Transformer) -> None:
+        parallelize(
+            model,
+            routes=arrangement.routes(placements),
+            dispatch_for=arrangement.dispatch_for,
+            load=load,
+            overlap=overlap,
+            timeline=timeline,
+            gate_of=arrangement.gate_of,
+        )
+
     progress = Progress("loading", show=group.rank == 0)
     try:
-        return load_model(
+        model = load_model(
             options.model_weights,
             dtype=_dtype(options),
             device=group.device,
@@ -103,3 +184,5 @@ def _load(group: Group, options: ModelOptions, spread: Callable[[Transformer], N
         )
     finally:
         progress.close()
+    arrangement.layers = moe_layers(model)
+    return model, Spread(config, arrangement, overlap, timeline, load, placements)

@@ -1,9 +1,10 @@
 """The exchanges between the ranks of a group, over torch.distributed.
 
 A group of one rank needs no process group: every exchange then gives back what was put in. The time-out is the
-process group's own. `bytes_sent` counts what leaves this rank, for the report, and `calls` the exchanges begun: the
-rank that has begun fewest is the one that the others wait for. Exchanges that go other ways than torch's
-(moe/dispatch/peer_exchange.py) keep the same books, have the same time-out, and ask `check` while they wait.
+process group's own. `bytes_sent` counts what leaves this rank, for the report, `bytes_to` what of it goes to each other
+rank, and `calls` the exchanges begun: the rank that has begun fewest is the one that the others wait for. Exchanges
+that go other ways than torch's (moe/dispatch/peer_exchange.py) count `bytes_sent` and `calls`, have the same time-out,
+and ask `check` while they wait.
 
 Of torch's all-gathers the list form is used, because its name is the same in every torch from 2.10.
 """
@@ -35,6 +36,7 @@ class Collectives:
         self.rank = 0 if process_group is None else process_group.rank()
         self.size = 1 if process_group is None else process_group.size()
         self.bytes_sent = 0
+        self.bytes_to = [0] * self.size
         self.calls = 0
 
     def all_gather(self, x: torch.Tensor) -> torch.Tensor:
@@ -42,7 +44,7 @@ class Collectives:
         if self._group is None:
             return x[None]
         gathered = x.new_empty(self.size, *x.shape)
-        self.bytes_sent += (self.size - 1) * x.nbytes
+        self._count([x.nbytes] * self.size)
         self.calls += 1
         if self.device.type == "cpu":  # gloo's all-to-all takes less time than its all-gather (docs/log.md)
             copies = x.expand(gathered.shape).contiguous()
@@ -63,7 +65,7 @@ class Collectives:
         self.calls += 1
         received = rows_ND.new_empty(sum(receive_counts), *rows_ND.shape[1:])
         row_bytes = rows_ND[:1].nbytes if rows_ND.shape[0] else 0
-        self.bytes_sent += (rows_ND.shape[0] - send_counts[self.rank]) * row_bytes
+        self._count([count * row_bytes for count in send_counts])
         dist.all_to_all_single(
             _bytes(received), _bytes(rows_ND), list(receive_counts), list(send_counts), group=self._group
         )
@@ -80,9 +82,16 @@ class Collectives:
         content = torch.empty(int(size), dtype=torch.uint8, device=self.device)
         if self.rank == 0:
             content.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-            self.bytes_sent += (self.size - 1) * len(data)
+            self._count([len(data)] * self.size)
         dist.broadcast(content, group=self._group, group_src=0)
         return json.loads(content.cpu().numpy().tobytes())
+
+    def _count(self, nbytes_W: Sequence[int]) -> None:
+        """Note so many bytes to each rank; those to itself do not count."""
+        for rank, nbytes in enumerate(nbytes_W):
+            if rank != self.rank:
+                self.bytes_to[rank] += nbytes
+                self.bytes_sent += nbytes
 
     def all_gather_json(self, value: Any) -> list[Any]:
         """Every rank's JSON `value`, in the order of the ranks."""

@@ -54,6 +54,7 @@ class Overlap:
             arrived = lane.result(coming[part])
             rows_RD, counts_e, handle = arrived.value
             spans.append(Span(COMMUNICATION, "dispatch", layer, part, arrived.begin, arrived.end))
+            self._timeline.rows_computed += rows_RD.shape[0]
             begin = time.perf_counter()
             results_RD = experts(rows_RD, counts_e)
             spans.append(Span(COMPUTATION, "experts", layer, part, begin, time.perf_counter()))

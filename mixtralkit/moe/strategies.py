@@ -139,6 +139,11 @@ class Strategies:
             )
 
     def _check_capacity(self) -> None:
+        if self.drops_rows and self.overlaps:
+            raise UsageError(
+                f"{self._said('overlap')} cuts a step's rows into parts, and a capacity counts all of them; use one of "
+                "the two"
+            )
         if self.given("capacity_min") and not self.drops_rows:
             raise UsageError(
                 f"{self._said('capacity_min')} needs a capacity factor too, for all experts or for cold ones: without "

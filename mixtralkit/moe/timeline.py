@@ -26,7 +26,8 @@ class Timeline:
     """Sums of what the layers did, and with `keep_spans` everything, for a trace.
 
     `hidden` is the part of `communication` during which this rank's experts computed. `hideable` is the most that could
-    have been: of each layer's call the lesser of communication and computation.
+    have been: of each layer's call the lesser of communication and computation. `rows_computed` are those that this
+    rank's experts were given.
     """
 
     keep_spans: bool = False
@@ -34,6 +35,7 @@ class Timeline:
     computation: float = 0.0
     hidden: float = 0.0
     hideable: float = 0.0
+    rows_computed: int = 0
     spans: list[Span] = field(default_factory=list)
 
     @property

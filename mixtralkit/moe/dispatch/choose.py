@@ -44,3 +44,11 @@ def choose_dispatch(name: str, world_size: int, batch_size: int, peer_problem: s
     if batch_size * world_size <= SMALL_BATCH:
         return "all_gather", f"{world_size} ranks with batches of up to {batch_size}: few messages win"
     return "collective", f"{world_size} ranks with batches of up to {batch_size}: each row travels to its expert only"
+
+
+def candidates(asked: str, chosen: str, num_nodes: int) -> tuple[str, ...]:
+    """The dispatches among which each step may choose anew, if `asked` for became `chosen`: few messages are best for
+    few tokens and slow links, and few bytes for many tokens.
+    """
+    several = asked == "auto" and num_nodes > 1
+    return ("collective", "all_gather") if several else (chosen,)

@@ -20,23 +20,20 @@ def next_placements(
     budget: int,
     *,
     moves: int,
+    move_seconds: float,
     horizon: float,
 ) -> tuple[Placement, ...]:
     """What to turn `current` into now that a step has `demand_LWE` rows: towards `rebalance`, with nothing in vain.
 
     A replica of `current` stays as long as it saves anything and nothing better needs its place. A new one has to save
-    more in `horizon` steps than its weights take on the wire, and must beat a present one by as much. At most `moves`
-    come at a time. The budget holds for the replicas of before and after together: where a new one is to take an old
+    more in `horizon` steps than the `move_seconds` that fetching it takes, and must beat a present one by as much. At
+    most `moves` come at a time. The budget holds for the replicas of before and after together: where a new one is to take an old
     one's place, the old one goes now, and the new one comes with the next call.
     """
     held = replicas_beyond(homes, current)
 
     def price(replica: Replica) -> float:
-        if replica in held:
-            return 0.0
-        owners = current[replica.layer].owners_of(replica.expert)
-        near = topology.node_of_rank[replica.rank] in {topology.node_of_rank[owner] for owner in owners}
-        return shape.weight_bytes / (rates.node_bandwidth if near else rates.network_bandwidth) / horizon
+        return 0.0 if replica in held else move_seconds / horizon
 
     wanted = worthy_replicas(demand_LWE, homes, topology, rates, shape, budget, price)
     return with_replicas(homes, _nearer(held, wanted, budget // shape.weight_bytes, moves))

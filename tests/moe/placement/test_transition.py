@@ -29,6 +29,7 @@ def after(world: World, current: tuple[Placement, ...], moves: int = 1, horizon:
         SHAPE,
         world.budget,
         moves=moves,
+        move_seconds=SHAPE.weight_bytes / world.rates.network_bandwidth,
         horizon=horizon,
     )
 
@@ -96,7 +97,7 @@ def test_the_best_comes_first() -> None:
 
 
 def test_a_replica_that_does_not_pay_for_its_way_stays_where_it_is() -> None:
-    """An expert takes as much wire as several hundred rows, so it has to last more than a few steps."""
+    """Fetching an expert takes as long as several hundred rows on this wire, so it has to last more than a few steps."""
     assert after(TWO_NODES, TWO_NODES.homes, horizon=3) == TWO_NODES.homes
 
 

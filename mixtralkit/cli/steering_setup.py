@@ -1,0 +1,155 @@
+"""Sets up the strategies of a run: what is in force, measured and decided before the first step."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from mixtralkit.config import ModelConfig
+from mixtralkit.dist.launch import Group
+from mixtralkit.dist.topology import Topology
+from mixtralkit.moe.adaptive import AdaptivePlacement, Surroundings
+from mixtralkit.moe.arrangement import Arrangement
+from mixtralkit.moe.dispatch.peer import PeerDispatch
+from mixtralkit.moe.link_rates import exchange_by, exchange_over, measure_rates
+from mixtralkit.moe.load import ExpertLoad
+from mixtralkit.moe.overlap import Overlap
+from mixtralkit.moe.placement.cost import ExpertShape, Rates
+from mixtralkit.moe.placement.plan import Placement, experts_held
+from mixtralkit.moe.placement.transfer import Fetch
+from mixtralkit.moe.steering import Steering
+from mixtralkit.moe.step_choice import CUTS, StepChooser
+from mixtralkit.moe.strategies import Strategies
+from mixtralkit.moe.timeline import Timeline
+
+BUDGET_SHARE = 4  # without --replica-memory, replicas take at most one part in so many of what a rank's experts take
+
+
+@dataclass(frozen=True)
+class Steered:
+    """The steering, what it goes by, and what measuring that took; no rates where nothing needed them."""
+
+    steering: Steering
+    shape: ExpertShape
+    rates: Rates | None
+    measuring_seconds: float
+
+
+def node_topology(strategies: Strategies, topology: Topology) -> Topology:
+    """The nodes that strategies go by: the hosts, unless the user says how many ranks make one."""
+    if strategies.ranks_per_node is None:
+        return topology
+    return Topology(tuple(rank // strategies.ranks_per_node for rank in range(len(topology.node_of_rank))))
+
+
+def cuts_of(strategies: Strategies, world_size: int) -> tuple[int, ...]:
+    """The numbers of parts that rows may be cut into; 1 is no overlap."""
+    if world_size == 1 or not strategies.overlaps:
+        return (1,)
+    if strategies.group_size is not None:
+        return (1, -(-world_size // strategies.group_size))
+    return CUTS if strategies.overlap == "auto" else (int(strategies.overlap),)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A loaded model's MoE layers, how they are arranged, and what they tell of themselves."""
+
+    config: ModelConfig
+    arrangement: Arrangement
+    overlap: Overlap
+    timeline: Timeline
+    load: ExpertLoad
+    placements: tuple[Placement, ...]
+
+
+def set_up_steering(
+    group: Group,
+    strategies: Strategies,
+    spread: Spread,
+    *,
+    dispatches: Sequence[str],
+    explain: bool,
+    fetch: Callable[[], Fetch],
+) -> Steered:
+    """Measure what decisions need, and make what takes them; all ranks call it together, with the model loaded.
+
+    `dispatches` are those that a step may take. `fetch` makes what gets single experts of the checkpoint.
+    """
+    shape = _expert_shape(group, spread)
+    cuts = cuts_of(strategies, group.world_size)
+    chooses = len(dispatches) * len(cuts) > 1
+    needs_rates = group.world_size > 1 and (chooses or strategies.adaptive or explain)
+    started = time.perf_counter()
+    rates = _rates(group, strategies, spread.arrangement, shape) if needs_rates else None
+    measuring_seconds = time.perf_counter() - started
+    spread.overlap.chunks = cuts[0]
+    chooser = adaptive = None
+    if rates is not None:
+        topology = spread.arrangement.topology
+        chooser = StepChooser(dispatches=dispatches, cuts=cuts, topology=topology, rates=rates, shape=shape)
+        chooser.place(spread.placements)
+        if strategies.adaptive:
+            around = Surroundings(topology, rates, shape, _budget(strategies, spread.placements, shape))
+            adaptive = _adaptive(group, spread, around, fetch())
+    steering = Steering(
+        control=group.control,
+        load=spread.load,
+        arrangement=spread.arrangement,
+        overlap=spread.overlap,
+        placements=spread.placements,
+        chooser=chooser,
+        adaptive=adaptive,
+    )
+    return Steered(steering, shape, rates, measuring_seconds)
+
+
+def _adaptive(group: Group, spread: Spread, around: Surroundings, fetch: Fetch) -> AdaptivePlacement:
+    return AdaptivePlacement(
+        control=group.control,
+        timeline=spread.timeline,
+        homes=spread.placements,
+        surroundings=around,
+        held=spread.arrangement.held,
+        fetch=fetch,
+        switch=spread.arrangement.place,
+    )
+
+
+def _rates(group: Group, strategies: Strategies, arrangement: Arrangement, shape: ExpertShape) -> Rates:
+    group.at("measuring links and experts")
+    layer = arrangement.layers[0]
+    if arrangement.dispatch == PeerDispatch.name and not layer.routes.stays_home:
+        exchange = exchange_by(arrangement.dispatch_for(layer.routes, layer.layer), layer.routes, shape.width)
+    else:
+        exchange = exchange_over(group.collectives)
+    books = group.collectives
+    sent, sent_to = books.bytes_sent, list(books.bytes_to)
+    rates = measure_rates(exchange, books, arrangement.topology, layer.experts, shape)
+    books.bytes_sent, books.bytes_to = sent, sent_to  # the report is to tell what the run sent
+    if strategies.network_bandwidth is not None:
+        rates = replace(rates, network_bandwidth=strategies.network_bandwidth)
+    if strategies.compute_rate is not None:
+        rates = replace(rates, compute=strategies.compute_rate)
+    return rates
+
+
+def _budget(strategies: Strategies, placements: Sequence[Placement], shape: ExpertShape) -> int:
+    """Bytes that a rank may spend on replicas."""
+    if strategies.replica_memory is not None:
+        return strategies.replica_memory
+    most = max(experts_held(placements, rank) for rank in range(placements[0].world_size))
+    return most * shape.weight_bytes // BUDGET_SHARE
+
+
+def _expert_shape(group: Group, spread: Spread) -> ExpertShape:
+    """What an expert is, as the ranks keep it; a rank may hold none itself."""
+    config = spread.config
+    experts = [expert for layer in spread.arrangement.layers for expert in layer.experts.children()]
+    nbytes = max((sum(p.nbytes for p in expert.parameters()) for expert in experts), default=0)
+    return ExpertShape(
+        width=config.dim,
+        hidden=config.hidden_dim,
+        weight_bytes=max(group.control.all_gather_json(nbytes)),
+        row_bytes=4 * config.dim if group.device.type == "cpu" else 2 * config.dim,
+        top_k=config.top_k,
+    )

@@ -1,0 +1,133 @@
+"""What the strategies did in a run: gathered from all ranks, as figures and in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mixtralkit.cli.session import Session
+from mixtralkit.cli.sizes import counted, seconds, size
+from mixtralkit.cli.strategy_report import strategy_document, strategy_lines
+from mixtralkit.moe.placement.balance import busiest_over_mean
+from mixtralkit.moe.placement.plan import even_split, experts_held
+
+
+def own_figures(session: Session) -> dict[str, Any]:
+    """What this rank did, as JSON."""
+    group, timeline, topology = session.group, session.spread.timeline, session.spread.arrangement.topology
+    node = topology.node_of_rank[group.rank]
+    to_others = [
+        sum(nbytes for rank, nbytes in enumerate(way.bytes_to) if topology.node_of_rank[rank] != node)
+        for way in ({id(way): way for way in (group.collectives, group.control)}).values()
+    ]
+    return {
+        "bytes_between_nodes": sum(to_others),
+        "communication_seconds": timeline.communication,
+        "computation_seconds": timeline.computation,
+        "hidden_seconds": timeline.hidden,
+        "hideable_seconds": timeline.hideable,
+        "rows_computed": timeline.rows_computed,
+        "dropped_rows": int(session.spread.arrangement.dropped_LE.sum()),
+    }
+
+
+def strategy_figures(session: Session, ranks: Sequence[Mapping[str, Any]], rows: int) -> dict[str, Any]:
+    """The report's part about strategies, given the `own_figures` of all ranks and how many rows the tokens made."""
+    total = {name: sum(rank[name] for rank in ranks) for name in ranks[0]}
+    steering = session.steered.steering
+    placements = steering.placements
+    home = even_split(placements[0].num_experts, session.group.world_size).num_copies
+    figures = {
+        **total,
+        "hidden_share": _share(total["hidden_seconds"], total["communication_seconds"]),
+        "hidden_of_hideable": _share(total["hidden_seconds"], total["hideable_seconds"]),
+        "imbalance": busiest_over_mean([rank["rows_computed"] for rank in ranks]),
+        "rows": rows,
+        "replicas": sum(placement.num_copies - home for placement in placements),
+        "replica_bytes_of_ranks": _replica_bytes(session),
+        "steps": [
+            {"dispatch": dispatch, "parts": parts, "count": count}
+            for (dispatch, parts), count in sorted(steering.steps.items())
+        ],
+        "moves": None if steering.adaptive is None else asdict(steering.adaptive.moves),
+        "rates": None if session.steered.rates is None else asdict(session.steered.rates),
+        "measuring_seconds": session.steered.measuring_seconds,
+    }
+    effects = _effects(session, figures)
+    return {
+        **figures,
+        "in_force": strategy_document(session.strategies, effects),
+        "lines": strategy_lines(session.strategies, effects),
+    }
+
+
+def _effects(session: Session, figures: Mapping[str, Any]) -> dict[str, str]:
+    """What each strategy that was asked for did, in words."""
+    strategies = session.strategies
+    words = {
+        "overlap": _overlap(figures),
+        "group_size": f"{counted(_most_parts(figures), 'part')} at most",
+        "placement": _placement(figures),
+        "hot_experts": _replicas(figures),
+        "replica_memory": f"{size(max(figures['replica_bytes_of_ranks']))} of it used on the fullest rank",
+        "network_bandwidth": "taken instead of the measured rate",
+        "compute_rate": "taken instead of the measured rate",
+        "alpha": f"the checkpoint's {session.steered.shape.hidden / session.steered.shape.width:g} is used",
+        "d_model": f"the checkpoint's {session.steered.shape.width} is used",
+        "ranks_per_node": counted(session.spread.arrangement.topology.num_nodes, "node"),
+        "outgoing_fraction": f"{size(figures['bytes_between_nodes'])} left the nodes; it changes the model",
+        "capacity_factor": _dropped(figures),
+        "capacity_cold": _dropped(figures),
+    }
+    return {name: effect for name, effect in words.items() if strategies.given(name)}
+
+
+def _overlap(figures: Mapping[str, Any]) -> str:
+    cut = sum(step["count"] for step in figures["steps"] if step["parts"] > 1)
+    steps = sum(step["count"] for step in figures["steps"])
+    if not cut:
+        return f"cut none of {counted(steps, 'step')}: none was predicted to become faster"
+    hidden, whole = figures["hidden_seconds"], figures["communication_seconds"]
+    return (
+        f"cut {cut} of {counted(steps, 'step')} and hid {hidden / max(whole, 1e-9):.0%} of {seconds(whole)} of "
+        f"communication ({figures['hidden_of_hideable'] or 0:.0%} of what fits under computation)"
+    )
+
+
+def _placement(figures: Mapping[str, Any]) -> str:
+    moves = figures["moves"]
+    if moves is None:
+        return _replicas(figures)
+    refused = f", {moves['replicas_refused']} refused" if moves["replicas_refused"] else ""
+    return (
+        f"{counted(moves['replicas_fetched'], 'replica')} fetched, {moves['replicas_dropped']} dropped{refused}, "
+        f"{counted(moves['switches'], 'change')} of placement; {_replicas(figures)}"
+    )
+
+
+def _replicas(figures: Mapping[str, Any]) -> str:
+    fullest = max(figures["replica_bytes_of_ranks"])
+    return (
+        f"{counted(figures['replicas'], 'replica')}, up to {size(fullest)} a rank; the busiest rank computed "
+        f"{figures['imbalance']:.2f} times the mean"
+    )
+
+
+def _dropped(figures: Mapping[str, Any]) -> str:
+    dropped, rows = figures["dropped_rows"], figures["rows"]
+    return f"{counted(dropped, 'row')} of {rows:,} dropped ({dropped / max(rows, 1):.2%}), which may change the text"
+
+
+def _most_parts(figures: Mapping[str, Any]) -> int:
+    return max((step["parts"] for step in figures["steps"]), default=1)
+
+
+def _replica_bytes(session: Session) -> list[int]:
+    """Of each rank, what its experts beyond the even split take."""
+    placements, world_size = session.steered.steering.placements, session.group.world_size
+    home = even_split(placements[0].num_experts, world_size)
+    beyond = [experts_held(placements, r) - len(placements) * len(home.experts_of(r)) for r in range(world_size)]
+    return [max(0, count) * session.steered.shape.weight_bytes for count in beyond]
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
