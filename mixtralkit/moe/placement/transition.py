@@ -27,8 +27,8 @@ def next_placements(
 
     A replica of `current` stays as long as it saves anything and nothing better needs its place. A new one has to save
     more in `horizon` steps than the `move_seconds` that fetching it takes, and must beat a present one by as much. At
-    most `moves` come at a time. The budget holds for the replicas of before and after together: where a new one is to take an old
-    one's place, the old one goes now, and the new one comes with the next call.
+    most `moves` come at a time. The budget holds for the replicas of before and after together: where a new one is to
+    take an old one's place, the old one goes now, and the new one comes with the next call.
     """
     held = replicas_beyond(homes, current)
 

@@ -97,7 +97,7 @@ def test_the_best_comes_first() -> None:
 
 
 def test_a_replica_that_does_not_pay_for_its_way_stays_where_it_is() -> None:
-    """Fetching an expert takes as long as several hundred rows on this wire, so it has to last more than a few steps."""
+    """Fetching an expert takes as long as several hundred rows here, so it has to last more than a few steps."""
     assert after(TWO_NODES, TWO_NODES.homes, horizon=3) == TWO_NODES.homes
 
 
