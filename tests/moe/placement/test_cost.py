@@ -52,8 +52,13 @@ def test_peer_by_hand() -> None:
     one_node = Topology((0, 0))
     assert layer_time(demand, placement, one_node, RATES, SHAPE, "peer") == StepTime(5.5, 18, 5.5)
     assert layer_time(demand, placement, one_node, RATES, SHAPE) == StepTime(9 + 1, 18, 9.5)
-    with pytest.raises(ValueError, match="one node"):
-        layer_time(DEMAND, SPREAD, TWO_NODES, RATES, SHAPE, "peer")
+
+
+def test_peer_between_what_the_user_takes_for_nodes() -> None:
+    """All ranks may be on one host all the same: what crosses goes at the network's rate. Rank 0 sends 5 tokens."""
+    demand = ((1, 3, 3, 3), (0, 0, 0, 0))
+    placement = Placement(4, ((0,), (1, 2, 3)))
+    assert layer_time(demand, placement, Topology((0, 1)), RATES, SHAPE, "peer") == StepTime(53, 18, 53)
 
 
 def test_all_gather_by_hand() -> None:
