@@ -11,6 +11,7 @@ from mixtralkit.cli.interrupt import Interrupt
 from mixtralkit.cli.options import ChatOptions
 from mixtralkit.cli.patience import from_rank_0
 from mixtralkit.cli.ranks import run_on_ranks
+from mixtralkit.cli.run_files import write_run_files
 from mixtralkit.cli.session import Session, open_session
 from mixtralkit.cli.strategy_notices import notice_strategies
 from mixtralkit.cli.terminal import aside, complain, say
@@ -37,6 +38,7 @@ def _chat(group: Group, options: ChatOptions) -> None:
         aside(f"{COMMANDS}.")
     while _user_goes_on(group, conversation):
         conversation.answer()
+    write_run_files(session, options)
 
 
 def _user_goes_on(group: Group, conversation: "Conversation") -> bool:

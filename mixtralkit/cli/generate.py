@@ -13,6 +13,7 @@ from mixtralkit.cli.progress import Progress
 from mixtralkit.cli.prompts import read_prompts
 from mixtralkit.cli.ranks import run_on_ranks
 from mixtralkit.cli.report import gather_report, report_text
+from mixtralkit.cli.run_files import write_run_files
 from mixtralkit.cli.session import Session, open_session
 from mixtralkit.cli.strategy_notices import notice_strategies
 from mixtralkit.cli.terminal import aside, say
@@ -37,6 +38,7 @@ def _generate(group: Group, options: GenerateOptions) -> None:
     report = gather_report(session) if options.report_kind != "none" else None
     if group.rank == 0:
         _show(options, prompts, completions, report)
+    write_run_files(session, options)
 
 
 def answer(

@@ -16,6 +16,7 @@ from mixtralkit.cli.options import ChatOptions, GenerateOptions, ModelOptions
 from mixtralkit.cli.progress import Progress
 from mixtralkit.cli.starting_placements import digest_of, starting_placements
 from mixtralkit.cli.steering_setup import Spread, Steered, node_topology, set_up_steering
+from mixtralkit.cli.step_spans import StepSpans
 from mixtralkit.config import ModelConfig
 from mixtralkit.dist.launch import Group
 from mixtralkit.dist.preflight import agree
@@ -109,13 +110,15 @@ def open_session(group: Group, options: SessionOptions, batch_size: int) -> Sess
         explain=options.explain,
         fetch=lambda: _expert_reader(options, group).read,
     )
+    steps = StepSpans(spread.timeline, group.at)
     engine = Engine(
         model=model,
         tokenizer=tokenizer,
         control=group.control,
         batch_size=batch_size,
-        on_step=group.at,
+        on_step=steps.begin,
         before_step=steered.steering.before_step,
+        after_step=steps.end,
     )
     seconds = time.perf_counter() - started
     return Session(

@@ -10,7 +10,7 @@ from mixtralkit.engine.lockstep import share_requests
 from mixtralkit.engine.request import Completion, Request
 from mixtralkit.engine.response import Response
 from mixtralkit.engine.runner import Runner
-from mixtralkit.engine.scheduler import Scheduler, Step
+from mixtralkit.engine.scheduler import Scheduler
 from mixtralkit.engine.stats import GenerationStats
 from mixtralkit.errors import UsageError
 from mixtralkit.model.transformer import Transformer
@@ -24,7 +24,7 @@ class Engine:
 
     `batch_size` is how many requests each rank works on at a time. `on_step` is told, before each step, what is about
     to run: it ends up in the message should a rank get stuck there. `before_step` is called on all ranks before each
-    step, with the number of tokens that each of them feeds to the model.
+    step, with the number of tokens that each of them feeds to the model, and `after_step` at its end.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Engine:
         batch_size: int,
         on_step: Callable[[str], None] = lambda where: None,
         before_step: Callable[[Sequence[int]], None] = lambda tokens_W: None,
+        after_step: Callable[[], None] = lambda: None,
     ) -> None:
         if batch_size < 1:
             raise UsageError(f"the batch size is {batch_size}; it must be at least 1")
@@ -45,6 +46,7 @@ class Engine:
         self._batch_size = batch_size
         self._on_step = on_step
         self._before_step = before_step
+        self._after_step = after_step
         self.stats = GenerationStats()
 
     @torch.inference_mode()
@@ -78,8 +80,10 @@ class Engine:
         while step := scheduler.next_step():
             phase = self.stats.prefill if step.prefill else self.stats.decode
             self._on_step(f"{'prefill' if step.prefill else 'decode'} step {phase.steps + 1}")
-            self._before_step(_tokens_of_ranks(step, requests))
-            if not generation.advance(step):
+            self._before_step(generation.tokens_of_ranks(step))
+            goes_on = generation.advance(step)
+            self._after_step()
+            if not goes_on:
                 break
         return generation.completions()
 
@@ -108,10 +112,3 @@ class Engine:
             on_completion=on_completion,
             interrupted=interrupted,
         )
-
-
-def _tokens_of_ranks(step: Step, requests: Sequence[Request]) -> list[int]:
-    """How many tokens each rank feeds to the model in `step`: whole prompts, or one a request."""
-    if not step.prefill:
-        return [len(work) for work in step.work]
-    return [sum(len(requests[number].prompt_tokens) for number in work) for work in step.work]

@@ -46,6 +46,12 @@ class Generation:
         """The completions so far, in the order of the requests."""
         return [self._completions[number] for number in sorted(self._completions)]
 
+    def tokens_of_ranks(self, step: Step) -> list[int]:
+        """How many tokens each rank feeds to the model in `step`: whole prompts, or one a request."""
+        if not step.prefill:
+            return [len(work) for work in step.work]
+        return [sum(len(self._requests[number].prompt_tokens) for number in work) for work in step.work]
+
     def advance(self, step: Step) -> bool:
         """Run one step on all ranks, and take in the tokens it gave; returns whether to go on."""
         started = time.perf_counter()
@@ -55,8 +61,8 @@ class Generation:
                 self._runner.admit(number, self._requests[number], self._scheduler.place(number).slot)
         new = self._runner.run(mine, self._requests)
         tokens, interrupted = share_tokens(self._control, step, new, interrupted=self._interrupted())
-        fed = sum(len(self._requests[number].prompt_tokens) for number in tokens) if step.prefill else len(tokens)
-        self._stats.record(prefill=step.prefill, tokens=fed, seconds=time.perf_counter() - started)
+        fed_W = self.tokens_of_ranks(step)
+        self._stats.record(prefill=step.prefill, tokens_W=fed_W, seconds=time.perf_counter() - started)
         for number, token in tokens.items():
             self._extend(number, token)
         if interrupted:

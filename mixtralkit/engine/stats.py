@@ -1,15 +1,21 @@
 """How long generation took."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
 @dataclass
 class Phase:
-    """The steps of one kind: the tokens they fed to the model, over all ranks, and this rank's seconds."""
+    """The steps of one kind: the tokens that each rank fed to the model in them, and this rank's seconds."""
 
     steps: int = 0
-    tokens: int = 0
+    tokens_W: tuple[int, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Of all ranks."""
+        return sum(self.tokens_W)
 
     @property
     def rate(self) -> float:
@@ -25,11 +31,11 @@ class GenerationStats:
     decode: Phase = field(default_factory=Phase)
     seconds_to_first_token: float | None = None
 
-    def record(self, *, prefill: bool, tokens: int, seconds: float) -> None:
-        """Add one step."""
+    def record(self, *, prefill: bool, tokens_W: Sequence[int], seconds: float) -> None:
+        """Add one step, to which rank w fed `tokens_W[w]` tokens."""
         if self.seconds_to_first_token is None:
             self.seconds_to_first_token = seconds
         phase = self.prefill if prefill else self.decode
         phase.steps += 1
-        phase.tokens += tokens
+        phase.tokens_W = tuple(map(sum, zip(phase.tokens_W or [0] * len(tokens_W), tokens_W, strict=True)))
         phase.seconds += seconds

@@ -6,12 +6,16 @@ Times are seconds of time.perf_counter(), taken on the host: on a GPU they are t
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-COMMUNICATION, COMPUTATION, REPLICAS = "communication", "computation", "replicas"
+COMMUNICATION, COMPUTATION, REPLICAS, STEPS = "communication", "computation", "replicas", "steps"
+MOST_SPANS = 300_000  # that are kept: some 100 MB, and half a minute of tiny layers or an hour of large ones
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
-    """Something that took a while, in one of the lanes above: `part` counts the chunks of an overlapped layer."""
+    """Something that took a while, in one of the lanes above: `part` counts the chunks of an overlapped layer.
+
+    What is not of one layer, or not of one part, has -1 there.
+    """
 
     lane: str
     name: str
@@ -23,7 +27,8 @@ class Span:
 
 @dataclass
 class Timeline:
-    """Sums of what the layers did, and with `keep_spans` everything, for a trace.
+    """Sums of what the layers did, and with `keep_spans` the first `MOST_SPANS` spans, for a trace; `left_out` counts
+    the others.
 
     `hidden` is the part of `communication` during which this rank's experts computed. `hideable` is the most that could
     have been: of each layer's call the lesser of communication and computation. `rows_computed` are those that this
@@ -37,6 +42,7 @@ class Timeline:
     hideable: float = 0.0
     rows_computed: int = 0
     spans: list[Span] = field(default_factory=list)
+    left_out: int = 0
 
     @property
     def hidden_share(self) -> float | None:
@@ -57,8 +63,7 @@ class Timeline:
         self.computation += computation
         self.hidden += _common(travel, compute)
         self.hideable += min(communication, computation)
-        if self.keep_spans:
-            self.spans += spans
+        self.keep(spans)
 
     def add_in_turn(self, layer: int, begin: float, arrived: float, computed: float, end: float) -> None:
         """Take in a call whose dispatch, experts and combine came one after the other."""
@@ -66,11 +71,21 @@ class Timeline:
         self.computation += computed - arrived
         self.hideable += min(arrived - begin + end - computed, computed - arrived)
         if self.keep_spans:
-            self.spans += [
-                Span(COMMUNICATION, "dispatch", layer, 0, begin, arrived),
-                Span(COMPUTATION, "experts", layer, 0, arrived, computed),
-                Span(COMMUNICATION, "combine", layer, 0, computed, end),
-            ]
+            self.keep(
+                [
+                    Span(COMMUNICATION, "dispatch", layer, 0, begin, arrived),
+                    Span(COMPUTATION, "experts", layer, 0, arrived, computed),
+                    Span(COMMUNICATION, "combine", layer, 0, computed, end),
+                ]
+            )
+
+    def keep(self, spans: Sequence[Span]) -> None:
+        """For the trace, if there is to be one; the sums do not change."""
+        if not self.keep_spans:
+            return
+        room = MOST_SPANS - len(self.spans)
+        self.spans += spans[:room]
+        self.left_out += max(0, len(spans) - room)
 
 
 def _length(intervals: Sequence[tuple[float, float]]) -> float:
