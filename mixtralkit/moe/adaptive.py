@@ -16,7 +16,7 @@ from mixtralkit.log import get_logger, notice
 from mixtralkit.moe.placement.cost import ExpertShape, Rates
 from mixtralkit.moe.placement.plan import Placement
 from mixtralkit.moe.placement.rebalance import Demand
-from mixtralkit.moe.placement.replica import Replica, replicas_beyond, with_replicas
+from mixtralkit.moe.placement.replica import Replica, replicas_beyond
 from mixtralkit.moe.placement.transfer import Fetch, Transfer, failures
 from mixtralkit.moe.placement.transition import next_placements
 from mixtralkit.moe.timeline import REPLICAS, Span, Timeline
@@ -99,14 +99,12 @@ class AdaptivePlacement:
             moves=MOVES,
             move_seconds=_PASSES * around.shape.weight_bytes / around.rates.weight_bandwidth,
             horizon=HORIZON_TOKENS / tokens_a_step,
+            refused=self._refused,
         )
-        wanted = with_replicas(self._homes, replicas_beyond(self._homes, wanted) - self._refused)
         coming = sorted(replicas_beyond(self.placements, wanted))
-        going = replicas_beyond(wanted, self.placements)
-        if not (coming or going):
+        if wanted == self.placements:
             return
         self._wanted = wanted
-        self.moves.replicas_dropped += len(going)
         if not coming:
             self._put_in_force(demand_LWE, {})
             return
@@ -132,5 +130,6 @@ class AdaptivePlacement:
 
     def _put_in_force(self, demand_LWE: Demand, fetched: Mapping[tuple[int, int], nn.Module]) -> None:
         self._switch(self._wanted, demand_LWE, fetched)
+        self.moves.replicas_dropped += len(replicas_beyond(self._wanted, self.placements))
         self.placements = self._wanted
         self.moves.switches += 1

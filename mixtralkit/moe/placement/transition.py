@@ -1,5 +1,6 @@
 """From the replicas that there are to better ones, a few at a time, while the load changes. Pure functions."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 
@@ -22,17 +23,21 @@ def next_placements(
     moves: int,
     move_seconds: float,
     horizon: float,
+    refused: Collection[Replica] = (),
 ) -> tuple[Placement, ...]:
     """What to turn `current` into now that a step has `demand_LWE` rows: towards `rebalance`, with nothing in vain.
 
     A replica of `current` stays as long as it saves anything and nothing better needs its place. A new one has to save
     more in `horizon` steps than the `move_seconds` that fetching it takes, and must beat a present one by as much. At
     most `moves` come at a time. The budget holds for the replicas of before and after together: where a new one is to
-    take an old one's place, the old one goes now, and the new one comes with the next call.
+    take an old one's place, the old one goes now, and the new one comes with the next call. Those `refused` never come,
+    and leave their places to others.
     """
     held = replicas_beyond(homes, current)
 
     def price(replica: Replica) -> float:
+        if replica in refused:
+            return math.inf
         return 0.0 if replica in held else move_seconds / horizon
 
     wanted = worthy_replicas(demand_LWE, homes, topology, rates, shape, budget, price)
