@@ -9,14 +9,17 @@ from benchmarks.strategies.job import Done
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one run. `wire_bytes` is what the hosts' interfaces counted, `bytes_between_nodes` what the program did."""
+    """Of one run. `wire_bytes` is what the hosts' interfaces counted, from start to end; `bytes_between_nodes` what the
+    steps sent, as the program counted it.
+    """
 
     prefill: float  # tokens a second
     decode: float
     wire_bytes: int
-    bytes_between_nodes: int | None
+    bytes_between_nodes: int
     hidden_share: float | None
-    imbalance: float | None
+    hidden_of_hideable: float | None
+    imbalance: float
 
 
 @dataclass(frozen=True)
@@ -39,18 +42,17 @@ class Outcome:
 
 
 Measure = Callable[[Figures], float]
-TOLD = ("bytes_between_nodes", "hidden_share", "imbalance")  # in the report's section on strategies
+TOLD = ("bytes_between_nodes", "hidden_share", "hidden_of_hideable", "imbalance")  # in the report's section on strategies
 
 
 def figures_of(done: Done) -> Figures:
     """The figures of a finished job."""
     report = done.report
-    strategies = report.get("strategies", dict.fromkeys(TOLD))
     return Figures(
         prefill=report["prefill"]["tokens_per_second"],
         decode=report["decode"]["tokens_per_second"],
         wire_bytes=done.wire_bytes,
-        **{name: strategies[name] for name in TOLD},
+        **{name: report["strategies"][name] for name in TOLD},
     )
 
 

@@ -29,8 +29,8 @@ def goals_of(setting: Setting, outcomes: Sequence[Outcome]) -> list[Goal]:
     goals = [Goal(f"overlap / plain, {phase}", NO_WORSE, _ratio(outcomes, OVERLAP, [PLAIN], phase)) for phase in PHASES]
     if setting.subject != "zipf" or setting.rate != "100mbit":
         return goals
-    hidden = median_of(figures.hidden_share for figures in of_variant(outcomes, OVERLAP))
-    goals.append(Goal("communication that overlap hides", HIDDEN, hidden))
+    hidden = median_of(figures.hidden_of_hideable for figures in of_variant(outcomes, OVERLAP))
+    goals.append(Goal("part of the communication that fits under computation which overlap hides", HIDDEN, hidden))
     goals.append(Goal("bytes between hosts, plain / hot experts", FEWER_BYTES, _saved(outcomes)))
     goals += [Goal(f"hot experts / plain, {phase}", FASTER, _ratio(outcomes, HOT, [PLAIN], phase)) for phase in PHASES]
     return goals + [
@@ -44,4 +44,4 @@ def _ratio(outcomes: Sequence[Outcome], variant: str, others: Sequence[str], pha
 
 
 def _saved(outcomes: Sequence[Outcome]) -> float | None:
-    return median_of(ratios(outcomes, PLAIN, [HOT], lambda figures: figures.wire_bytes))
+    return median_of(ratios(outcomes, PLAIN, [HOT], lambda figures: figures.bytes_between_nodes))

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from mixtralkit.chat_template import Message, encode_chat
+from mixtralkit.cli.explain import explain
+from mixtralkit.cli.explain_table import explain_lines
 from mixtralkit.cli.interrupt import Interrupt
 from mixtralkit.cli.options import ChatOptions
 from mixtralkit.cli.patience import from_rank_0
@@ -38,6 +40,10 @@ def _chat(group: Group, options: ChatOptions) -> None:
         aside(f"{COMMANDS}.")
     while _user_goes_on(group, conversation):
         conversation.answer()
+    if options.explain:
+        explained = explain(session)
+        if group.rank == 0:
+            aside("\n".join(explain_lines(explained)))
     write_run_files(session, options)
 
 

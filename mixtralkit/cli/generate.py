@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from mixtralkit.cli.explain import explain
+from mixtralkit.cli.explain_table import explain_lines
 from mixtralkit.cli.live_text import LiveText
 from mixtralkit.cli.options import GenerateOptions
 from mixtralkit.cli.patience import from_rank_0
@@ -36,8 +38,13 @@ def _generate(group: Group, options: GenerateOptions) -> None:
     requests = requests_of(session, options, prompts)
     completions = answer(session, options, prompts, requests)
     report = gather_report(session) if options.report_kind != "none" else None
+    explained = explain(session) if options.explain else None
+    if report is not None and explained is not None:
+        report["explain"] = explained
     if group.rank == 0:
         _show(options, prompts, completions, report)
+        if report is None and explained is not None:
+            aside("\n".join(explain_lines(explained)))
     write_run_files(session, options)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mixtralkit.checkpoint.checkpoint_summary import QuantizedShare
+from mixtralkit.cli.explain_table import explain_lines
 from mixtralkit.cli.peak_memory import peak_device_memory, peak_memory
 from mixtralkit.cli.session import Session
 from mixtralkit.cli.sizes import counted, rate, seconds, size
@@ -71,6 +72,8 @@ def report_text(report: dict[str, Any]) -> str:
     lines = [f"{name:<12} {value}" for name, value in facts.items()]
     lines += [f"{'strategy':<12} {line}" for line in report["strategies"]["lines"]]
     parts = [f"{RULE}Report{RULE}", *lines, "", *_rank_table(report["ranks"]), "", *_expert_bars(report)]
+    if report.get("explain") is not None:
+        parts += ["", *explain_lines(report["explain"])]
     return "\n".join(parts)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from mixtralkit.config import ModelConfig
 from mixtralkit.dist.launch import Group
 from mixtralkit.dist.topology import Topology
+from mixtralkit.dist.unbooked import unbooked
 from mixtralkit.moe.adaptive import AdaptivePlacement, Surroundings
 from mixtralkit.moe.arrangement import Arrangement
 from mixtralkit.moe.dispatch.peer import PeerDispatch
@@ -89,7 +90,7 @@ def set_up_steering(
         chooser = StepChooser(dispatches=dispatches, cuts=cuts, topology=topology, rates=rates, shape=shape)
         chooser.place(spread.placements)
         if strategies.adaptive:
-            around = Surroundings(topology, rates, shape, _budget(strategies, spread.placements, shape))
+            around = Surroundings(topology, rates, shape, replica_budget(strategies, spread.placements, shape))
             adaptive = _adaptive(group, spread, around, fetch())
     steering = Steering(
         control=group.control,
@@ -122,10 +123,8 @@ def _rates(group: Group, strategies: Strategies, arrangement: Arrangement, shape
         exchange = exchange_by(arrangement.dispatch_for(layer.routes, layer.layer), layer.routes, shape.width)
     else:
         exchange = exchange_over(group.collectives)
-    books = group.collectives
-    sent, sent_to = books.bytes_sent, list(books.bytes_to)
-    rates = measure_rates(exchange, books, arrangement.topology, layer.experts, shape)
-    books.bytes_sent, books.bytes_to = sent, sent_to  # the report is to tell what the run sent
+    with unbooked(group.collectives):
+        rates = measure_rates(exchange, group.collectives, arrangement.topology, layer.experts, shape)
     if strategies.network_bandwidth is not None:
         rates = replace(rates, network_bandwidth=strategies.network_bandwidth)
     if strategies.compute_rate is not None:
@@ -133,7 +132,7 @@ def _rates(group: Group, strategies: Strategies, arrangement: Arrangement, shape
     return rates
 
 
-def _budget(strategies: Strategies, placements: Sequence[Placement], shape: ExpertShape) -> int:
+def replica_budget(strategies: Strategies, placements: Sequence[Placement], shape: ExpertShape) -> int:
     """Bytes that a rank may spend on replicas."""
     if strategies.replica_memory is not None:
         return strategies.replica_memory

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from mixtralkit.cli.rates_text import rates_document
 from mixtralkit.cli.session import Session
 from mixtralkit.cli.sizes import counted, seconds, size
 from mixtralkit.cli.strategy_report import strategy_document, strategy_lines
@@ -33,7 +34,7 @@ def own_figures(session: Session) -> dict[str, Any]:
 def strategy_figures(session: Session, ranks: Sequence[Mapping[str, Any]], rows: int) -> dict[str, Any]:
     """The report's part about strategies, given the `own_figures` of all ranks and how many rows the tokens made."""
     total = {name: sum(rank[name] for rank in ranks) for name in ranks[0]}
-    steering = session.steered.steering
+    steering, rates = session.steered.steering, session.steered.rates
     placements = steering.placements
     home = even_split(placements[0].num_experts, session.group.world_size).num_copies
     figures = {
@@ -49,7 +50,7 @@ def strategy_figures(session: Session, ranks: Sequence[Mapping[str, Any]], rows:
             for (dispatch, parts), count in sorted(steering.steps.items())
         ],
         "moves": None if steering.adaptive is None else asdict(steering.adaptive.moves),
-        "rates": None if session.steered.rates is None else asdict(session.steered.rates),
+        "rates": None if rates is None else rates_document(rates, session.strategies),
         "measuring_seconds": session.steered.measuring_seconds,
     }
     effects = _effects(session, figures)

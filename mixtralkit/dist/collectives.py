@@ -46,9 +46,8 @@ class Collectives:
         gathered = x.new_empty(self.size, *x.shape)
         self._count([x.nbytes] * self.size)
         self.calls += 1
-        if self.device.type == "cpu":  # gloo's all-to-all takes less time than its all-gather (docs/log.md)
-            copies = x.expand(gathered.shape).contiguous()
-            dist.all_to_all_single(_bytes(gathered.flatten(1)), _bytes(copies.flatten(1)), group=self._group)
+        if self.device.type == "cpu":
+            self._swap([_bytes(x.flatten())] * self.size, list(_bytes(gathered.flatten(1))))
         else:
             dist.all_gather(list(_bytes(gathered.flatten(1))), _bytes(x.flatten()), group=self._group)
         return gathered
@@ -66,10 +65,28 @@ class Collectives:
         received = rows_ND.new_empty(sum(receive_counts), *rows_ND.shape[1:])
         row_bytes = rows_ND[:1].nbytes if rows_ND.shape[0] else 0
         self._count([count * row_bytes for count in send_counts])
-        dist.all_to_all_single(
-            _bytes(received), _bytes(rows_ND), list(receive_counts), list(send_counts), group=self._group
-        )
+        if self.device.type == "cpu":
+            parts = rows_ND.split(list(send_counts)), received.split(list(receive_counts))
+            self._swap(*([_bytes(part).flatten() for part in side] for side in parts))
+        else:
+            dist.all_to_all_single(
+                _bytes(received), _bytes(rows_ND), list(receive_counts), list(send_counts), group=self._group
+            )
         return received
+
+    def _swap(self, sent: Sequence[torch.Tensor], received: Sequence[torch.Tensor]) -> None:
+        """Send `sent[r]` (uint8) to each rank r and fill `received[r]` with what it sends here, over gloo.
+
+        Receives are posted first, and empty messages left out: gloo's own all-to-all sends first, and then does not
+        read until it has sent, so that a link carries one direction after the other (docs/log.md).
+        """
+        assert self._group is not None
+        received[self.rank].copy_(sent[self.rank])
+        around = [(self.rank + distance) % self.size for distance in range(1, self.size)]
+        works = [self._group.recv([received[rank]], rank, 0) for rank in reversed(around) if received[rank].numel()]
+        works += [self._group.send([sent[rank]], rank, 0) for rank in around if sent[rank].numel()]
+        for work in works:
+            work.wait()
 
     def broadcast_json(self, value: Any) -> Any:
         """Rank 0's `value`, which must be JSON; the other ranks' is not looked at."""

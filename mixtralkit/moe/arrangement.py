@@ -45,6 +45,18 @@ class Arrangement:
         self._transport, self._rank = transport, rank
         self._capacity, self._outgoing_fraction = capacity, outgoing_fraction
 
+    def apart(self, dispatch: str) -> "Arrangement":
+        """One like this that begins with another dispatch, has no layers, and counts dropped rows by itself."""
+        return Arrangement(
+            transport=self._transport,
+            topology=self.topology,
+            rank=self._rank,
+            dispatch=dispatch,
+            capacity=self._capacity,
+            outgoing_fraction=self._outgoing_fraction,
+            dropped_LE=torch.zeros_like(self.dropped_LE),
+        )
+
     def routes(self, placements: Sequence[Placement], demand_LWE: Demand | None = None) -> list[Routes]:
         """Routes of this rank in each layer, given how many rows each rank has for each expert, if that is known."""
         demands = [None] * len(placements) if demand_LWE is None else demand_LWE

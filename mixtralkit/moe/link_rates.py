@@ -18,7 +18,7 @@ from mixtralkit.moe.placement.routes import Routes
 from mixtralkit.moe.routing import Routing
 
 LONG_ENOUGH = 0.04  # seconds: an exchange that takes so long tells the bandwidth
-_FIRST_BYTES, _MOST_BYTES = 64 << 10, 16 << 20  # to each rank
+_A_FEW_BYTES, _FIRST_BYTES, _MOST_BYTES = 64, 64 << 10, 16 << 20  # to each rank
 _FEW_ROWS, _MANY_ROWS = 1, 64
 _ROUNDS = 5
 _NO_LINK = [math.inf, 0.0]
@@ -88,7 +88,7 @@ def _link(exchange: Exchange, collectives: Collectives, peers: Sequence[int]) ->
     most_peers = int(collectives.all_gather(torch.tensor([len(peers)], device=collectives.device)).max())
     if not most_peers:
         return _NO_LINK
-    latency = _seconds(exchange, collectives, peers, 0)
+    latency = _seconds(exchange, collectives, peers, _A_FEW_BYTES)
     nbytes = _FIRST_BYTES
     seconds = _seconds(exchange, collectives, peers, nbytes)
     while seconds < LONG_ENOUGH and nbytes < _MOST_BYTES:
@@ -100,7 +100,7 @@ def _link(exchange: Exchange, collectives: Collectives, peers: Sequence[int]) ->
 def _seconds(exchange: Exchange, collectives: Collectives, peers: Sequence[int], nbytes: int) -> float:
     """Of the fastest of some exchanges, on the slowest rank: so that all ranks go on alike."""
     times = []
-    for _ in range(2 if nbytes else _ROUNDS):
+    for _ in range(_ROUNDS if nbytes == _A_FEW_BYTES else 2):
         begin = time.perf_counter()
         exchange(peers, nbytes)
         times.append(time.perf_counter() - begin)

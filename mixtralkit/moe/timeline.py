@@ -31,7 +31,7 @@ class Timeline:
     the others.
 
     `hidden` is the part of `communication` during which this rank's experts computed. `hideable` is the most that could
-    have been: of each layer's call the lesser of communication and computation. `rows_computed` are those that this
+    have been: of each call that was cut into parts, the lesser of communication and computation. `rows_computed` are those that this
     rank's experts were given.
     """
 
@@ -69,7 +69,6 @@ class Timeline:
         """Take in a call whose dispatch, experts and combine came one after the other."""
         self.communication += arrived - begin + end - computed
         self.computation += computed - arrived
-        self.hideable += min(arrived - begin + end - computed, computed - arrived)
         if self.keep_spans:
             self.keep(
                 [
