@@ -15,7 +15,7 @@ from mixtralkit.moe.link_rates import exchange_by, exchange_over, measure_rates
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.overlap import Overlap
 from mixtralkit.moe.placement.cost import ExpertShape, Rates
-from mixtralkit.moe.placement.plan import Placement, experts_held
+from mixtralkit.moe.placement.plan import Placement, even_split, experts_held
 from mixtralkit.moe.placement.transfer import Fetch
 from mixtralkit.moe.steering import Steering
 from mixtralkit.moe.step_choice import CUTS, StepChooser
@@ -81,7 +81,7 @@ def set_up_steering(
     chooses = len(dispatches) * len(cuts) > 1
     needs_rates = group.world_size > 1 and (chooses or strategies.adaptive or explain)
     started = time.perf_counter()
-    rates = _rates(group, strategies, spread.arrangement, shape) if needs_rates else None
+    rates = measured_rates(group, strategies, spread, shape, spread.arrangement.dispatch) if needs_rates else None
     measuring_seconds = time.perf_counter() - started
     spread.overlap.chunks = cuts[0]
     chooser = adaptive = None
@@ -116,15 +116,17 @@ def _adaptive(group: Group, spread: Spread, around: Surroundings, fetch: Fetch) 
     )
 
 
-def _rates(group: Group, strategies: Strategies, arrangement: Arrangement, shape: ExpertShape) -> Rates:
+def measured_rates(group: Group, strategies: Strategies, spread: Spread, shape: ExpertShape, dispatch: str) -> Rates:
+    """As rows travel by `dispatch`, but for what the user gave; all ranks call it together."""
     group.at("measuring links and experts")
-    layer = arrangement.layers[0]
-    if arrangement.dispatch == PeerDispatch.name and not layer.routes.stays_home:
-        exchange = exchange_by(arrangement.dispatch_for(layer.routes, layer.layer), layer.routes, shape.width)
+    arrangement, collectives = spread.arrangement, group.collectives
+    (routes,) = arrangement.routes([even_split(spread.config.num_experts, group.world_size)])
+    if dispatch == PeerDispatch.name and not routes.stays_home:
+        exchange = exchange_by(arrangement.bare_dispatch(dispatch, routes), routes, shape.width)
     else:
-        exchange = exchange_over(group.collectives)
-    with unbooked(group.collectives):
-        rates = measure_rates(exchange, group.collectives, arrangement.topology, layer.experts, shape)
+        exchange = exchange_over(collectives)
+    with unbooked(collectives):
+        rates = measure_rates(exchange, collectives, arrangement.topology, arrangement.layers[0].experts, shape)
     if strategies.network_bandwidth is not None:
         rates = replace(rates, network_bandwidth=strategies.network_bandwidth)
     if strategies.compute_rate is not None:

@@ -65,13 +65,17 @@ class Arrangement:
 
     def dispatch_for(self, routes: Routes, layer: int) -> Dispatch:
         """The dispatch in use, for a layer."""
-        dispatch = self._transport.dispatch(self.dispatch, routes)
+        dispatch = self.bare_dispatch(self.dispatch, routes)
         if self._capacity is None:
             return dispatch
         device = self.dropped_LE.device
         held_E = torch.zeros(routes.placement.num_experts, dtype=torch.bool, device=device)
         held_E[list(routes.local_experts)] = True
         return LimitedDispatch(dispatch, self._capacity, held_E, self.dropped_LE[layer])
+
+    def bare_dispatch(self, name: str, routes: Routes) -> Dispatch:
+        """The dispatch of that name, without any limits; all ranks ask for it together."""
+        return self._transport.dispatch(name, routes)
 
     def gate_of(self, weight_ED: nn.Parameter, top_k: int, routes: Routes) -> nn.Module:
         """The gate of a layer."""

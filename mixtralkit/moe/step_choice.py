@@ -54,6 +54,14 @@ class StepChooser:
             self._known[key] = self._choose(key)
         return self._known[key]
 
+    def choose_for(self, placements: Sequence[Placement], demand_LWE: Demand, tokens_W: Sequence[int]) -> Choice:
+        """As `choose` after `place`, which it leaves as it was."""
+        other = StepChooser(
+            dispatches=self.dispatches, cuts=self.cuts, topology=self._topology, rates=self._rates, shape=self._shape
+        )
+        other.place(placements, demand_LWE)
+        return other.choose(tokens_W)
+
     def alternatives(self, tokens_W: Sequence[int]) -> list[Choice]:
         """All choices that there are, with their predicted times."""
         return [

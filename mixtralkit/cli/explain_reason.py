@@ -1,0 +1,32 @@
+"""Why a step is done as it is, in a sentence."""
+
+from mixtralkit.cli.session import Session
+from mixtralkit.cli.sizes import counted
+from mixtralkit.moe.step_choice import WORTH_IT, Choice
+from mixtralkit.moe.strategies import Strategies
+
+
+def reason(session: Session, choice: Choice, whole_seconds: float, among: tuple[str, ...]) -> str:
+    """For `choice` `among` dispatches, the fastest of which is predicted to take `whole_seconds` in one piece."""
+    dispatch = f"predicted to be the faster of {' and '.join(among)}" if len(among) > 1 else session.dispatch_reason
+    parts = _parts(session.strategies, choice, whole_seconds)
+    return f"{choice.dispatch} ({dispatch}), {parts}, {_placed(session)}"
+
+
+def _parts(strategies: Strategies, choice: Choice, whole_seconds: float) -> str:
+    if not strategies.overlaps:
+        return "in one piece (overlap is off)"
+    if strategies.overlap != "auto":
+        return f"in {counted(choice.parts, 'part')} (as asked)"
+    if choice.parts == 1:
+        return f"in one piece (no cut is predicted to save {1 - WORTH_IT:.0%})"
+    saved = 1 - choice.seconds / whole_seconds
+    return f"in {choice.parts} parts (predicted to save {saved:.0%} of the time in one piece)"
+
+
+def _placed(session: Session) -> str:
+    strategies, adaptive = session.strategies, session.steered.steering.adaptive
+    if adaptive is not None:
+        return f"experts placed by load ({counted(adaptive.moves.replicas_fetched, 'replica')} fetched so far)"
+    asked = strategies.plan_file is not None or bool(strategies.hot_experts)
+    return "experts placed as asked" if asked else "experts placed evenly"
