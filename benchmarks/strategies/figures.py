@@ -42,7 +42,8 @@ class Outcome:
 
 
 Measure = Callable[[Figures], float]
-TOLD = ("bytes_between_nodes", "hidden_share", "hidden_of_hideable", "imbalance")  # in the report's section on strategies
+# In the report's section on strategies.
+TOLD = ("bytes_between_nodes", "hidden_share", "hidden_of_hideable", "imbalance")
 
 
 def figures_of(done: Done) -> Figures:

@@ -10,6 +10,10 @@ from mixtralkit.cli.bench_table import case_name
 from mixtralkit.cli.ranks import run_on_ranks
 from mixtralkit.cli.terminal import aside
 from mixtralkit.dist.launch import Group
+from mixtralkit.env import fastermoe_variables
+from mixtralkit.log import get_logger, notice
+
+_logger = get_logger(__name__)
 
 
 def bench_here(options: BenchOptions, torch_seconds: float) -> int:
@@ -18,6 +22,8 @@ def bench_here(options: BenchOptions, torch_seconds: float) -> int:
 
 
 def _bench(group: Group, options: BenchOptions, torch_seconds: float) -> None:
+    if set_ := ", ".join(fastermoe_variables()):
+        notice(_logger, f"bench measures without strategies: {set_} {'is' if ',' not in set_ else 'are'} not looked at")
     source = source_of(options)
     plan = Plan(
         prefill=options.prefill,

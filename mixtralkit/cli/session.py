@@ -14,7 +14,8 @@ from mixtralkit.checkpoint.matching_tokenizer import open_tokenizer
 from mixtralkit.cli.node_memory import check_node_memory
 from mixtralkit.cli.options import ChatOptions, GenerateOptions, ModelOptions
 from mixtralkit.cli.progress import Progress
-from mixtralkit.cli.starting_placements import digest_of, starting_placements
+from mixtralkit.cli.sizes import counted
+from mixtralkit.cli.starting_placements import check_replica_memory, digest_of, starting_placements
 from mixtralkit.cli.steering_setup import Spread, Steered, node_topology, set_up_steering
 from mixtralkit.cli.step_spans import StepSpans
 from mixtralkit.config import ModelConfig
@@ -82,6 +83,7 @@ def open_session(group: Group, options: SessionOptions, batch_size: int) -> Sess
     checkpoint, config = summary.checkpoint, summary.config
     topology = node_topology(strategies, group.topology)
     placements = starting_placements(strategies, config, topology, group.world_size)
+    check_replica_memory(strategies, placements, summary.expert_nbytes // config.num_layers)
     summary = with_placements(summary, placements)
     problem = why_not_peer(group.device, group.topology.num_nodes)
     name, reason = choose_dispatch(options.dispatch, group.world_size, batch_size, problem)
@@ -96,6 +98,9 @@ def open_session(group: Group, options: SessionOptions, batch_size: int) -> Sess
             "placement": digest_of(placements),
         },
     )
+    if topology != group.topology:
+        found = counted(group.topology.num_nodes, "host")
+        notice(_logger, f"strategies take the ranks for {counted(topology.num_nodes, 'node')}; they are on {found}")
     for words in wrong_beliefs(strategies, config):
         notice(_logger, words)
     if group.device.type == "cpu":

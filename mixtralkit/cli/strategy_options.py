@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mixtralkit.cli.chosen_strategies import FLAGS, NAMES, VARIABLES, choose_strategies
 from mixtralkit.cli.option import option
 from mixtralkit.cli.strategy_values import above_zero, fraction, group_size, hot_experts, overlap, placement
-from mixtralkit.cli.values import path, switch, whole
+from mixtralkit.cli.values import one_of, path, switch, whole
 from mixtralkit.errors import UsageError
 from mixtralkit.fastermoe_env import fastermoe_env
 from mixtralkit.moe.strategies import CAPACITY_MIN, HotExperts, Overlap, PlacementChoice, Strategies
@@ -49,8 +49,18 @@ class StrategyOptions:
     hot_experts: HotExperts | None = _strategy(
         "hot_experts", "experts that every rank holds: 0,3 in all layers, or by layer 0:1,2;5:3", "LIST", hot_experts
     )
+    hot_scope: Literal["rank", "node"] | None = _strategy(
+        "hot_scope",
+        "rank or node: whether every rank holds the hot experts or one of every node; by default rank",
+        "NAME",
+        one_of("rank", "node"),
+    )
     replica_memory: int | None = _strategy(
-        "replica_memory", "what a rank may spend on replicas, such as 2GiB", "BYTES", byte_count
+        "replica_memory",
+        "what a rank may spend on replicas, such as 2GiB; by default, where replicas are chosen while running, a quarter "
+        "of its experts' bytes",
+        "BYTES",
+        byte_count,
     )
     net_bandwidth: float | None = _strategy(
         "network_bandwidth",

@@ -61,18 +61,23 @@ def exchange_over(collectives: Collectives) -> Exchange:
 
     def exchange(peers: Sequence[int], nbytes: int) -> None:
         counts = [nbytes if rank in peers else 0 for rank in range(collectives.size)]
-        collectives.all_to_all(torch.zeros(sum(counts), 1, dtype=torch.uint8), counts, counts)
+        rows = torch.zeros(sum(counts), 1, dtype=torch.uint8, device=collectives.device)
+        collectives.all_to_all(rows, counts, counts)
 
     return exchange
 
 
 def exchange_by(dispatch: Dispatch, routes: Routes, width: int) -> Exchange:
-    """By a dispatch of float32 rows of that width, to the first expert of each rank."""
+    """By a dispatch of float32 rows of that width, to an expert of each rank.
+
+    No rows go to a rank whose experts are all nearer elsewhere: its share goes to the others.
+    """
+    expert_at = {owner: expert for expert, owner in enumerate(routes.owner_E)}
 
     def exchange(peers: Sequence[int], nbytes: int) -> None:
-        owners = [routes.placement.experts_of(rank)[:1] for rank in peers]
-        ids_T = torch.tensor([expert for experts in owners for expert in experts], dtype=torch.int64)
-        ids_T1 = ids_T.repeat_interleave(nbytes // (4 * width))[:, None]
+        ids_T = torch.tensor([expert_at[rank] for rank in peers if rank in expert_at], dtype=torch.int64)
+        rows_each = nbytes * len(peers) // (4 * width * max(len(ids_T), 1))
+        ids_T1 = ids_T.repeat_interleave(rows_each)[:, None]
         dispatch.dispatch(torch.zeros(len(ids_T1), width), Routing(ids_T1, torch.ones(ids_T1.shape)))
 
     return exchange
@@ -94,7 +99,8 @@ def _link(exchange: Exchange, collectives: Collectives, peers: Sequence[int]) ->
     while seconds < LONG_ENOUGH and nbytes < _MOST_BYTES:
         nbytes *= 4
         seconds = _seconds(exchange, collectives, peers, nbytes)
-    return [most_peers * nbytes / max(seconds - latency, 1e-9), latency]
+    # The latency may have been taken in a worse moment: the rest is not let become nothing.
+    return [most_peers * nbytes / max(seconds - latency, seconds / 2), latency]
 
 
 def _seconds(exchange: Exchange, collectives: Collectives, peers: Sequence[int], nbytes: int) -> float:

@@ -27,7 +27,8 @@ class Strategies:
     `overlap` is "off", "auto" or the number of chunks in which rows travel. `group_size` is how many ranks exchange
     rows in one stage of the overlap, as FasterMoE has it; None is chunks of tokens instead. `placement` is "even",
     "adaptive" or the file of a plan. `hot_experts` are pairs of a layer (None: all of them) and the experts that every
-    rank holds there. `replica_memory` is how many bytes a rank may spend on replicas, None a default.
+    rank holds there, or with a `hot_scope` of node one rank at least of every node. `replica_memory` is how many bytes
+    a rank may spend on replicas, None a default.
 
     `network_bandwidth` (bytes a second) and `compute_rate` (FLOP a second, of a rank) take the place of measurements.
     `alpha`, the hidden width of an expert over the model's, and `d_model`, the model's width, are what the user
@@ -45,6 +46,7 @@ class Strategies:
     group_size: int | None = None
     placement: PlacementChoice = "even"
     hot_experts: HotExperts = ()
+    hot_scope: Literal["rank", "node"] = "rank"
     replica_memory: int | None = None
     network_bandwidth: float | None = None
     compute_rate: float | None = None
@@ -132,6 +134,8 @@ class Strategies:
             )
 
     def _check_placement(self) -> None:
+        if self.hot_scope != "rank" and not self.hot_experts:
+            raise UsageError(f"{self._said('hot_scope')} is about hot experts, and none are given")
         if self.hot_experts and self.placement != "even":
             raise UsageError(
                 f"{self._said('placement')} decides which experts have replicas, and so does "

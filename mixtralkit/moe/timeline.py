@@ -31,8 +31,8 @@ class Timeline:
     the others.
 
     `hidden` is the part of `communication` during which this rank's experts computed. `hideable` is the most that could
-    have been: of each call that was cut into parts, the lesser of communication and computation. `rows_computed` are those that this
-    rank's experts were given.
+    have been: of each call that was cut into parts, the lesser of communication and computation. `rows_computed` are
+    those that this rank's experts were given.
     """
 
     keep_spans: bool = False
