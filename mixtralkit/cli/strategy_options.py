@@ -57,8 +57,8 @@ class StrategyOptions:
     )
     replica_memory: int | None = _strategy(
         "replica_memory",
-        "what a rank may spend on replicas, such as 2GiB; by default, where replicas are chosen while running, a quarter "
-        "of its experts' bytes",
+        "what a rank may spend on replicas, such as 2GiB; by default a quarter of its experts' bytes, for those chosen "
+        "while running",
         "BYTES",
         byte_count,
     )
