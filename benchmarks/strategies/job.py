@@ -29,12 +29,12 @@ class Done:
     wire_bytes: int
 
 
-def run_alone(words: Sequence[str], logs: Path) -> Done:
-    """One process without a network; else as `run_on_hosts`."""
+def run_alone(words: Sequence[str], logs: Path, ranks: int = 1) -> Done:
+    """One process without a network, which `words` may let start `ranks`; else as `run_on_hosts`."""
     with ExitStack() as stack:
         outputs = _outputs(stack, logs, 0)
         process = subprocess.Popen(
-            [sys.executable, EXAMPLE, *words], env=_variables(1), text=True, start_new_session=True, **outputs
+            [sys.executable, EXAMPLE, *words], env=_variables(ranks), text=True, start_new_session=True, **outputs
         )
         _wait([process])
     return _done([process], logs, 0)

@@ -38,6 +38,10 @@ class _Case:
     placements: dict[str, Placements]
     in_force: str
 
+    def is_loaded(self, name: str) -> bool:
+        """Whether the ranks hold what that placement needs."""
+        return loaded(self.placements[name], self.placements[self.in_force])
+
 
 def explain(session: Session) -> dict[str, Any]:
     """The report's part of that name; all ranks call it together, at the end of a run.
@@ -81,7 +85,7 @@ def _explain_step(session: Session, run: StepChooser, rates: Mapping[str, Rates]
     chosen = here[choice.dispatch, choice.parts]
     ordered = [chosen, *sorted((each for each in found if each != chosen), key=lambda each: each.predicted)]
     layers = session.model.config.num_layers
-    measured_layers = _affordable(ordered, layers)
+    measured_layers = _affordable(case, ordered, layers)
     times = _measure(session, case, ordered, measured_layers)
     return {
         "tokens_of_ranks": case.tokens_W,
@@ -135,9 +139,9 @@ def _cuts(strategies: Strategies, world_size: int) -> tuple[int, ...]:
     return (1,) if strategies.drops_rows else CUTS
 
 
-def _affordable(found: Sequence[Alternative], layers: int) -> int:
-    """How many layers can be measured for all alternatives, if predictions are right."""
-    whole = sum(each.predicted for each in found) * (1 + REPEATS)
+def _affordable(case: _Case, found: Sequence[Alternative], layers: int) -> int:
+    """How many layers can be measured for all that can be, if predictions are right."""
+    whole = sum(each.predicted for each in found if case.is_loaded(each.placement)) * (1 + REPEATS)
     return max(1, min(layers, int(LIMIT * layers / max(whole, 1e-9))))
 
 
@@ -153,13 +157,12 @@ def _measure(session: Session, case: _Case, found: Sequence[Alternative], layers
         num_layers=layers,
         group_size=session.spread.overlap.group_size,
     )
-    in_force = case.placements[case.in_force]
     began = time.perf_counter()
     times: list[float | None] = []
     for each in found:
-        placements = case.placements[each.placement]
         elapsed = session.group.control.all_gather_json(time.perf_counter() - began)
-        possible = max(elapsed) < LIMIT and loaded(placements, in_force)  # all ranks stop together
+        possible = max(elapsed) < LIMIT and case.is_loaded(each.placement)  # all ranks stop together
+        placements = case.placements[each.placement]
         times.append(trials.seconds(placements, each.dispatch, each.parts) if possible else None)
     return times
 

@@ -25,7 +25,7 @@ from mixtralkit.moe.routing import Routing
 from mixtralkit.moe.timeline import Timeline
 
 REPEATS = 3  # after one that is not counted
-LONG = 0.5  # seconds: what takes so long is not repeated, and the first time counts
+LONG = 0.1  # seconds: what takes so long is not repeated, and the first time counts
 
 
 class Trials:
