@@ -1,5 +1,6 @@
 """Replicas on their way: fetched in the background, summed as they lie in memory, and believed only if all agree."""
 
+import struct
 import threading
 import time
 import zlib
@@ -38,23 +39,38 @@ def raw(module: nn.Module) -> bytes:
     return b"".join(p.contiguous().view(torch.uint8).numpy().tobytes() for p in module.parameters())
 
 
+def summed(content: bytes) -> int:
+    """The checksum by its definition, of the bytes of one parameter, in Python's integers."""
+    total = 0
+    for piece in (content[at : at + (1 << 20)] for at in range(0, len(content), 1 << 20)):
+        rows = [piece[at : at + (1 << 14)] for at in range(0, len(piece), 1 << 14)]
+        rest = rows.pop() if len(rows[-1]) < 1 << 14 else b""
+        sums = [sum(struct.unpack(f"<{len(row) // 8}q", row)) % (1 << 64) for row in rows]
+        total = zlib.crc32(rest, zlib.crc32(struct.pack(f"<{len(sums)}Q", *sums), total))
+    return total
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_the_checksum_is_zlibs_of_all_bytes_in_order(dtype: torch.dtype) -> None:
-    """Also of parameters larger than a piece, and of those that do not lie in one stretch."""
-    module = expert().to(dtype)
-    assert checksum(module) == zlib.crc32(raw(module))
+def test_the_checksum_is_what_it_says(dtype: torch.dtype) -> None:
+    """Of a parameter larger than a piece, of a small one, and of one that does not lie in one stretch."""
     large = nn.Linear(1100, 1000, bias=False, dtype=dtype).requires_grad_(False)
-    assert checksum(large) == zlib.crc32(raw(large))
-    turned = nn.ParameterList([nn.Parameter(large.weight[:10, :20].t(), requires_grad=False)])
-    assert checksum(turned) == zlib.crc32(raw(turned))
+    assert checksum(large) == summed(raw(large))
+    small = nn.Linear(5, 3, bias=False, dtype=dtype).requires_grad_(False)
+    assert checksum(small) == zlib.crc32(raw(small))
+    turned = nn.ParameterList([nn.Parameter(large.weight[:300, :200].t(), requires_grad=False)])
+    assert checksum(turned) == summed(raw(turned))
 
 
-def test_every_bit_counts() -> None:
-    module = expert()
+@pytest.mark.parametrize("place", [0, 3, 511, 4095, 70_000, -1])
+def test_every_bit_counts(place: int) -> None:
+    """Wherever it is, the highest of a word too."""
+    module = nn.Linear(1100, 1000, bias=False).requires_grad_(False)
     before = checksum(module)
-    last = list(module.parameters())[-1]
-    last.view(torch.int32)[-1, -1] ^= 1
-    assert checksum(module) != before
+    for bit in (0, 31):
+        module.weight.view(-1).view(torch.int32)[place] ^= 1 << bit if bit < 31 else -(1 << 31)
+        assert checksum(module) != before
+        module.weight.view(-1).view(torch.int32)[place] ^= 1 << bit if bit < 31 else -(1 << 31)
+    assert checksum(module) == before
 
 
 def test_each_rank_does_its_part() -> None:
