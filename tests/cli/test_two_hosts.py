@@ -1,5 +1,6 @@
 """The main job on two hosts, each with its own copy of the files, as typed: the text of one process on one host."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,13 +17,16 @@ REASON = why_not()
 
 @pytest.mark.skipif(REASON is not None, reason=str(REASON))
 def test_two_hosts_give_the_text_of_one(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And a trace on one clock: these hosts are one machine, so that their clocks do not differ in truth."""
     assert main(["generate", *model(checkpoint), *SAMPLED, *PROMPTS]) == 0
     alone = responses(capsys.readouterr().out)
+    trace = tmp_path / "trace.json"
+    words = [*SAMPLED, "--trace", str(trace), *PROMPTS]
     copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
     with two_hosts() as hosts:
         processes = [
             host.start(
-                torchrun(nproc, *model(folder), *SAMPLED, *PROMPTS, options=_options(node, hosts[0].address)),
+                torchrun(nproc, *model(folder), *words, options=_options(node, hosts[0].address)),
                 env=environment(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -37,6 +41,11 @@ def test_two_hosts_give_the_text_of_one(checkpoint: Path, tmp_path: Path, capsys
     assert [process.returncode for process in processes] == [0, 0], first_err + second_err
     assert responses(first) == alone
     assert second == ""
+    about = json.loads(trace.read_text())["otherData"]
+    offsets, errors = about["clock_offsets_of_ranks_in_seconds"], about["clock_errors_of_ranks_in_seconds"]
+    assert (offsets[:2], errors[:2]) == ([0.0, 0.0], [0.0, 0.0])
+    assert abs(offsets[2]) <= errors[2]
+    assert errors[2] < 0.1  # a meeting takes a millisecond where the machine is not busy
 
 
 def _options(node: int, address: str) -> list[str]:
