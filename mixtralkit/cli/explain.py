@@ -9,6 +9,7 @@ from mixtralkit.cli.explain_reason import reason
 from mixtralkit.cli.rates_text import rates_document
 from mixtralkit.cli.session import Session
 from mixtralkit.cli.steering_setup import cuts_of, measured_rates, replica_budget
+from mixtralkit.dist.launch import Group
 from mixtralkit.dist.unbooked import unbooked
 from mixtralkit.engine.stats import Phase
 from mixtralkit.moe.alternatives import Alternative, Placements, alternatives, different, loaded
@@ -124,7 +125,7 @@ def _alternatives(session: Session, case: _Case, rates: Mapping[str, Rates]) -> 
     return alternatives(
         case.placements,
         rates,
-        _cuts(session.strategies, session.group.world_size),
+        _cuts(session.strategies, session.group),
         session.spread.arrangement.topology,
         session.steered.shape,
         case.demand_LWE,
@@ -132,10 +133,10 @@ def _alternatives(session: Session, case: _Case, rates: Mapping[str, Rates]) -> 
     )
 
 
-def _cuts(strategies: Strategies, world_size: int) -> tuple[int, ...]:
-    """Those that the run chose from, or could have chosen from with an overlap; a capacity goes with none."""
+def _cuts(strategies: Strategies, group: Group) -> tuple[int, ...]:
+    """Those that the run chose from, or with an overlap could have; a capacity goes with none."""
     if strategies.overlaps:
-        return tuple(sorted({1, *cuts_of(strategies, world_size)}))
+        return tuple(sorted({1, *cuts_of(strategies, group)}))
     return (1,) if strategies.drops_rows else CUTS
 
 

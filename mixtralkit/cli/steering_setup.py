@@ -42,13 +42,20 @@ def node_topology(strategies: Strategies, topology: Topology) -> Topology:
     return Topology(tuple(rank // strategies.ranks_per_node for rank in range(len(topology.node_of_rank))))
 
 
-def cuts_of(strategies: Strategies, world_size: int) -> tuple[int, ...]:
-    """The numbers of parts that rows may be cut into; 1 is no overlap."""
-    if world_size == 1 or not strategies.overlaps:
+def cuts_of(strategies: Strategies, group: Group) -> tuple[int, ...]:
+    """The numbers of parts that rows may be cut into; 1 is no overlap.
+
+    Between CPUs of one host nothing is cut but by hand: the cores that move the rows are those that compute.
+    """
+    if group.world_size == 1 or not strategies.overlaps:
+        return (1,)
+    if isinstance(strategies.overlap, int):
+        return (strategies.overlap,)
+    if group.device.type == "cpu" and group.topology.num_nodes == 1:
         return (1,)
     if strategies.group_size is not None:
-        return (1, -(-world_size // strategies.group_size))
-    return CUTS if strategies.overlap == "auto" else (int(strategies.overlap),)
+        return tuple(sorted({1, -(-group.world_size // strategies.group_size)}))
+    return CUTS
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ def set_up_steering(
     `dispatches` are those that a step may take. `fetch` makes what gets single experts of the checkpoint.
     """
     shape = _expert_shape(group, spread)
-    cuts = cuts_of(strategies, group.world_size)
+    cuts = cuts_of(strategies, group)
     chooses = len(dispatches) * len(cuts) > 1
     needs_rates = group.world_size > 1 and (chooses or strategies.adaptive or explain)
     started = time.perf_counter()

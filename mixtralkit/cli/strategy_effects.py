@@ -45,6 +45,7 @@ def strategy_figures(session: Session, ranks: Sequence[Mapping[str, Any]], rows:
         "rows": rows,
         "replicas": sum(placement.num_copies - home for placement in placements),
         "replica_bytes_of_ranks": _replica_bytes(session),
+        "uncut_because": _uncut_because(session),
         "steps": [
             {"dispatch": dispatch, "parts": parts, "count": count}
             for (dispatch, parts), count in sorted(steering.steps.items())
@@ -82,11 +83,20 @@ def _effects(session: Session, figures: Mapping[str, Any]) -> dict[str, str]:
     return {name: effect for name, effect in words.items() if strategies.given(name)}
 
 
+def _uncut_because(session: Session) -> str:
+    """Why a step might not have been cut."""
+    if session.group.world_size == 1:
+        return "there is one rank, and nothing travels"
+    if session.steered.steering.chooser is None or session.steered.steering.chooser.cuts == (1,):
+        return "on one host, the cores that would compute meanwhile are those that move the rows"
+    return "none was predicted to become faster"
+
+
 def _overlap(figures: Mapping[str, Any]) -> str:
     cut = sum(step["count"] for step in figures["steps"] if step["parts"] > 1)
     steps = sum(step["count"] for step in figures["steps"])
     if not cut:
-        return f"cut none of {counted(steps, 'step')}: none was predicted to become faster"
+        return f"cut none of {counted(steps, 'step')}: {figures['uncut_because']}"
     hidden, whole = figures["hidden_seconds"], figures["communication_seconds"]
     return (
         f"cut {cut} of {counted(steps, 'step')} and hid {hidden / max(whole, 1e-9):.0%} of {seconds(whole)} of "

@@ -36,7 +36,7 @@ def _tokens(rank: int) -> torch.Tensor:
 
 
 def _logits(collectives: Collectives) -> dict[tuple[object, ...], torch.Tensor]:
-    found = {}
+    found: dict[tuple[object, ...], torch.Tensor] = {}
     cuts = [cut for cut in CUTS if (cut[1] or 0) < collectives.size]
     for dispatch, (kind, placements), cut in product(SPREAD, _placements(collectives.size).items(), cuts):
         model = random_model(TINY)
