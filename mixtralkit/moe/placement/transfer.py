@@ -6,6 +6,7 @@ memory; the replica may be used only if they agree. Reading and summing happen a
 between, so that generation hardly notices.
 """
 
+import atexit
 import threading
 import time
 import zlib
@@ -21,6 +22,7 @@ from mixtralkit.moe.quiet_thread import lower_priority
 UNKNOWN, FAILED = -1, -2  # in the place of a checksum
 _PIECE, _ROW = 1 << 20, 1 << 14  # bytes that are summed between two pauses, and to one number
 _BUSY = 0.05  # the part of the time that goes into summing
+_LAST_WAIT = 10.0  # seconds, at the end of the program, for what cannot be interrupted
 
 Fetch = Callable[[int, int], nn.Module]
 
@@ -29,7 +31,7 @@ class Transfer:
     """A rank's part in bringing `replicas` to their ranks; begins at once, in a thread.
 
     `held` are the experts that this rank owns among those, by layer and expert; `fetch(layer, expert)` gets the ones
-    that it is to have.
+    that it is to have. When the program ends it gives up.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class Transfer:
         self.begin = self.end = time.perf_counter()
         self._rank, self._held, self._fetch = rank, dict(held), fetch
         self._sums = [UNKNOWN] * len(replicas)
-        self._finished = threading.Event()
-        threading.Thread(target=self._run, name="replicas", daemon=True).start()
+        self._finished, self._given_up = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="replicas", daemon=True)
+        atexit.register(self.give_up)
+        self._thread.start()
 
     @property
     def finished(self) -> bool:
@@ -53,35 +57,58 @@ class Transfer:
         """A checksum a replica: `UNKNOWN` where this rank has nothing to do with it, `FAILED` where it failed."""
         return list(self._sums)
 
+    def give_up(self) -> None:
+        """Stop soon, and wait for it: a thread that the interpreter's end found in torch's code would abort all."""
+        self._given_up.set()
+        self._thread.join(_LAST_WAIT)
+
     def _run(self) -> None:
         lower_priority()
+        self._bring()
+        self.end = time.perf_counter()
+        self._finished.set()
+        atexit.unregister(self.give_up)
+
+    def _bring(self) -> None:
+        """Fetch and sum, one replica after the other."""
         own_sums: dict[tuple[int, int], int] = {}  # an expert may go to several ranks
         for number, (layer, expert, rank) in enumerate(self.replicas):
             try:
                 if rank == self._rank:
                     self.fetched[layer, expert] = self._fetch(layer, expert)
-                    self._sums[number] = checksum(self.fetched[layer, expert])
+                    self._sums[number] = checksum(self.fetched[layer, expert], self._pause)
                 elif (layer, expert) in self._held:
                     if (layer, expert) not in own_sums:
-                        own_sums[layer, expert] = checksum(self._held[layer, expert])
+                        own_sums[layer, expert] = checksum(self._held[layer, expert], self._pause)
                     self._sums[number] = own_sums[layer, expert]
+            except _GivenUp:
+                return
             except Exception as error:  # noqa: BLE001 - whatever it is, the old placement stays, and the user hears why
                 self._sums[number] = FAILED
                 logger = get_logger(__name__)
                 logger.warning("a replica of expert %d of layer %d cannot be had: %s", expert, layer, error)
-        self.end = time.perf_counter()
-        self._finished.set()
+
+    def _pause(self, seconds: float) -> None:
+        if self._given_up.wait(seconds):
+            raise _GivenUp
 
 
-def checksum(module: nn.Module) -> int:
-    """A checksum of all parameters as they lie in memory, taken with pauses; a flipped bit always changes it."""
+class _GivenUp(Exception):
+    """The program ends."""
+
+
+def checksum(module: nn.Module, pause: Callable[[float], object] = time.sleep) -> int:
+    """A checksum of all parameters as they lie in memory, taken with pauses; a flipped bit always changes it.
+
+    `pause` is called with the seconds to wait.
+    """
     total = 0
     for parameter in module.parameters():
         content = parameter.detach().contiguous().view(-1).view(torch.uint8)
         for piece in content.split(_PIECE):
             begin = time.perf_counter()
             total = _add(piece.cpu(), total)
-            time.sleep((time.perf_counter() - begin) * (1 / _BUSY - 1))
+            pause((time.perf_counter() - begin) * (1 / _BUSY - 1))
     return total
 
 

@@ -1,6 +1,7 @@
 """Replicas on their way: fetched in the background, summed as they lie in memory, and believed only if all agree."""
 
 import struct
+import sys
 import threading
 import time
 import zlib
@@ -15,6 +16,7 @@ from mixtralkit.model.moe_ffn import Expert
 from mixtralkit.moe import quiet_thread
 from mixtralkit.moe.placement.replica import Replica
 from mixtralkit.moe.placement.transfer import FAILED, UNKNOWN, Transfer, checksum, failures
+from tests.cli.shell import run
 
 REPLICAS = (Replica(0, 1, 0), Replica(0, 1, 2), Replica(3, 2, 0))
 
@@ -121,6 +123,42 @@ def test_it_happens_in_the_background_of_a_quiet_thread(monkeypatch: pytest.Monk
     go.set()
     ended(transfer)
     assert order == ["lower", "replicas"]
+
+
+def test_giving_up_does_not_wait_for_all_the_pauses(caplog: pytest.LogCaptureFixture) -> None:
+    """To be stopped in the middle of 64 MB is not called a failure."""
+    large = nn.ParameterList([nn.Parameter(torch.ones(1 << 24), requires_grad=False)])
+    transfer = Transfer(REPLICAS[:1], 1, {(0, 1): large}, lambda layer, number: expert())
+    transfer.give_up()
+    assert transfer.finished
+    assert transfer.sums == [UNKNOWN]
+    assert caplog.text == ""
+
+
+PROGRAM = """
+import time, torch
+from torch import nn
+from mixtralkit.moe.placement.replica import Replica
+from mixtralkit.moe.placement.transfer import Transfer
+
+def fetch(layer, expert):
+    begun.append(layer)
+    a = torch.ones(300, 300)
+    for _ in range(300):
+        a = a @ a
+    return nn.Linear(3000, 3000)
+
+begun = []
+Transfer([Replica(0, 0, 0)] * 50, 0, {}, fetch)
+while not begun:
+    time.sleep(0.001)
+"""
+
+
+def test_the_program_may_end_meanwhile() -> None:
+    """Python ends threads that hold nothing of it where they are, which in torch's code aborts the process."""
+    done = run([sys.executable, "-c", PROGRAM])
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the priority from Linux's /proc")
