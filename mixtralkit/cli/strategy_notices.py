@@ -1,4 +1,4 @@
-"""What a user should hear about the strategies that were asked for, before anything runs: what has no effect."""
+"""What a user should hear of the strategies asked for before anything runs: what has no effect, what changes text."""
 
 from mixtralkit.cli.chosen_strategies import VARIABLES, ruled_out, variable_values
 from mixtralkit.cli.near_miss import near_miss
@@ -24,6 +24,7 @@ def strategy_notices(options: StrategyOptions, env: FasterMoeEnv) -> list[str]:
         *unknown_variables(env),
         *_set_aside(options, env),
         *_without_effect(strategies, options.explain),
+        *_changing_text(strategies),
     ]
 
 
@@ -39,6 +40,16 @@ def _set_aside(options: StrategyOptions, env: FasterMoeEnv) -> list[str]:
         f"{VARIABLES[name]} has no effect beside {flag}"
         for name, flag in ruled_out(options.flags).items()
         if asked[name] is not None and asked[name] != getattr(strategies, name)
+    ]
+
+
+def _changing_text(strategies: Strategies) -> list[str]:
+    """Of capacities; the topology-aware gate speaks for itself. Said beforehand, whichever rank will drop rows."""
+    return [
+        f"{strategies.source(name)} drops rows over the capacity of an expert, which may change the text; the report "
+        "counts them"
+        for name in ("capacity_factor", "capacity_cold")
+        if getattr(strategies, name) is not None
     ]
 
 

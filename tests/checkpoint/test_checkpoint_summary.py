@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mixtralkit.checkpoint.checkpoint_summary import RankShare, summarize
+from mixtralkit.checkpoint.checkpoint_summary import RankShare, summarize, with_placements
 from mixtralkit.checkpoint.manifest import write_manifest
 from mixtralkit.checkpoint.verify import verify
 from mixtralkit.errors import UsageError
+from mixtralkit.moe.placement.plan import Placement
 from tests.checkpoint.make_checkpoints import TINY, Kind, make_checkpoint
 
 EXPERT = 2 * 3 * 16 * 24  # parameters of one expert in both layers
@@ -56,6 +57,24 @@ def test_a_pth_saved_without_checksums_is_read(tmp_path: Path) -> None:
 
 
 def test_more_ranks_than_experts(tmp_path: Path) -> None:
+    """The fifth rank has a replica of the first expert."""
+    reference = make_checkpoint(tmp_path, Kind.HF, dtype=torch.bfloat16)
+    shared = 2 * (sum(parameter.numel() for parameter in reference.parameters()) - 4 * EXPERT)
+    held = (0,), (1,), (2,), (3,), (0,)
+    shares = tuple(RankShare(rank, experts, shared + 2 * EXPERT) for rank, experts in enumerate(held))
+    assert summarize(tmp_path, 5).ranks == shares
+
+
+def test_no_ranks_at_all(tmp_path: Path) -> None:
     make_checkpoint(tmp_path, Kind.HF)
-    with pytest.raises(UsageError, match="5 ranks cannot share 4 experts"):
-        summarize(tmp_path, 5)
+    with pytest.raises(UsageError, match="4 experts cannot be spread over 0 ranks"):
+        summarize(tmp_path, 0)
+
+
+def test_other_placements_than_the_even_one(tmp_path: Path) -> None:
+    """Rank 0 holds experts 0 and 1 in both layers, and expert 3 in the second."""
+    make_checkpoint(tmp_path, Kind.HF, dtype=torch.bfloat16)
+    even = summarize(tmp_path, 2)
+    first = Placement(4, ((0, 1), (2, 3)))
+    moved = with_placements(even, (first, first.with_replica(3, 0)))
+    assert moved.ranks == (RankShare(0, (0, 1), even.ranks[0].nbytes + EXPERT), even.ranks[1])

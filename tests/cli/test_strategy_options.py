@@ -223,6 +223,15 @@ def test_what_is_said(
     assert all(message in text for message, text in zip(messages, said, strict=True))
 
 
+def test_what_may_change_the_text_is_said_beforehand() -> None:
+    """Whichever rank will drop rows: what that one logs would not be seen."""
+    env = fastermoe_env()
+    assert strategy_notices(options_for("--overlap 4 --hot-experts 1"), env) == []
+    (notice,) = strategy_notices(options_for("--capacity-factor 0.5"), env)
+    assert notice.startswith("--capacity-factor drops rows over the capacity of an expert, which may change the text")
+    assert len(strategy_notices(options_for("--capacity-factor 2 --capacity-cold 1"), env)) == 2
+
+
 def test_ranks_agree_on_what_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable on one host and a flag on the other may ask for the same thing, but not for two things."""
     by_flag, nothing = beliefs(options_for("--overlap auto")), beliefs(options_for(""))

@@ -3,18 +3,23 @@
 import json
 import os
 import re
-import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from mixtralkit.cli.main import main
+from mixtralkit.config import to_params_json
+from tests.cli.conftest import CONFIG
 from tests.cli.shell import PATIENCE, PROGRAM, ROOT, read_until, run, start, torchrun
 from tests.cli.test_generate import greedy
 from tests.dispatches import AUTO
 from tests.dist.processes import KILLED
+from tests.random_model import random_model
+from tests.small_tokenizer import small_tokenizer
 
 PROMPTS = ("To be, or not", "a sea", "the question: whether", "no more")
 SAMPLED = ("--temperature", "1.2", "--top-p", "0.95", "--seed", "7")
@@ -97,18 +102,19 @@ def test_a_mistyped_option_is_told_once_by_all_ranks(checkpoint: Path) -> None:
     assert done.stderr.count(message) == 1
 
 
-def test_more_ranks_than_experts_are_refused_once_with_the_numbers(checkpoint: Path, tmp_path: Path) -> None:
-    """Before the weights are looked at, which are those of more experts."""
-    shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
-    params = json.loads((tmp_path / "params.json").read_text())
-    params["moe"]["num_experts"] = 2
-    (tmp_path / "params.json").write_text(json.dumps(params))
-    done = run([*PROGRAM, "generate", "--nproc", "3", "-m", str(tmp_path)])
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "mixtralkit: error: 3 ranks cannot share 2 experts: every rank needs one. "
-        "Start 1 to 2 ranks (torchrun: nnodes x nproc_per_node)\n"
-    )
+def test_more_ranks_than_experts_share_them(tmp_path: Path) -> None:
+    """Three ranks for two experts: the third helps with the first one, and the text stays."""
+    config = replace(CONFIG, num_experts=2)
+    small_tokenizer(tmp_path)
+    torch.save(random_model(config, seed=3).state_dict(), tmp_path / "consolidated.00.pth")
+    (tmp_path / "params.json").write_text(json.dumps(to_params_json(config)))
+    words = ["generate", *model(tmp_path), *SAMPLED, *PROMPTS]
+    alone, spread = run([*PROGRAM, *words]), run([*PROGRAM, *words, "--nproc", "3"])
+    assert (alone.returncode, spread.returncode) == (0, 0), alone.stderr + spread.stderr
+    assert responses(spread.stdout) == responses(alone.stdout)
+    ranks = json.loads(spread.stdout)["report"]["ranks"]
+    assert [rank["experts"] for rank in ranks] == [[0], [1], [0]]
+    assert all(rank["rows"] > 0 for rank in ranks)
 
 
 def test_a_rank_killed_while_generating_ends_all_of_them(checkpoint: Path) -> None:

@@ -4,13 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from mixtralkit.log import get_logger, notice
 from mixtralkit.moe.capacity import Capacity, rows_kept
 from mixtralkit.moe.dispatch.base import Dispatch, Handle
 from mixtralkit.moe.routing import Routing
 from mixtralkit.ops.permute import take_rows, weighted_sum
-
-_logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,6 @@ class LimitedDispatch(Dispatch):
         kept_TK = rows_kept(routing, self._capacity.limits(tokens, top_k, self._held_E))
         self._dropped_E.index_add_(0, routing.expert_ids_TK.flatten(), (~kept_TK).flatten().long())
         pairs_N = kept_TK.flatten().nonzero().flatten()
-        if pairs_N.numel() < kept_TK.numel():
-            notice(_logger, "rows over the capacity of their expert are dropped, which changes the text")
         ids_N = routing.expert_ids_TK.flatten().index_select(0, pairs_N)
         alone = Routing(ids_N[:, None], torch.ones_like(ids_N[:, None], dtype=torch.float32))
         sent_ND = take_rows(x_TD, pairs_N, top_k)

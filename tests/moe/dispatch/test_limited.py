@@ -1,13 +1,11 @@
 """A capacity over every dispatch, at one and at three real ranks, against loops in float64."""
 
-import logging
 import math
 from typing import Any
 
 import pytest
 import torch
 
-import mixtralkit.log
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.moe.capacity import Capacity
 from mixtralkit.moe.dispatch.base import Dispatch
@@ -147,16 +145,3 @@ def test_a_token_without_rows_gets_zeros_and_the_drops_add_up() -> None:
     assert dispatch.combine(second[0], second[2]).tolist() == [[2.0] * 8, [0.0] * 8, [0.0] * 8]
     assert dispatch.combine(first[0], first[2]).tolist() == [[1.0] * 8, [0.0] * 8, [0.0] * 8]
     assert dropped.tolist() == [0, 0, 4, 0]
-
-
-def test_drops_are_warned_of_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """When there is one, and not before."""
-    monkeypatch.setattr(mixtralkit.log, "_noticed", set())
-    routing = Routing(torch.full((3, 1), 2), torch.ones(3, 1))
-    told = []
-    with caplog.at_level(logging.WARNING):
-        for factor in (4.0, 1.0, 1.0):
-            _limited(factor, torch.zeros(4, dtype=torch.int64)).dispatch(torch.ones(3, 8), routing)
-            told.append(len(caplog.records))
-    assert told == [0, 1, 1]
-    assert "rows over the capacity of their expert are dropped" in caplog.text
