@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from math import inf
 
@@ -12,14 +13,20 @@ from mixtralkit.dist.topology import Topology
 from mixtralkit.moe.placement.cost import Rates
 from mixtralkit.moe.placement.plan import Placement
 from mixtralkit.moe.placement.rebalance import rebalance
-from mixtralkit.moe.placement.replica import replicas_beyond, with_replicas
+from mixtralkit.moe.placement.replica import Replica, replicas_beyond, with_replicas
 from mixtralkit.moe.placement.transition import next_placements
 from tests.moe.placement.worlds import SHAPE, World, possible_replicas, worlds
 
 SLOW_NETWORK = Rates(1e10, 1e7, 0.0, 0.0, compute=1e15, weight_bandwidth=1e15)
 
 
-def after(world: World, current: tuple[Placement, ...], moves: int = 1, horizon: float = 1e6) -> tuple[Placement, ...]:
+def after(
+    world: World,
+    current: tuple[Placement, ...],
+    moves: int = 1,
+    horizon: float = 1e6,
+    refused: Collection[Replica] = (),
+) -> tuple[Placement, ...]:
     return next_placements(
         world.demand,
         current,
@@ -31,6 +38,7 @@ def after(world: World, current: tuple[Placement, ...], moves: int = 1, horizon:
         moves=moves,
         move_seconds=SHAPE.weight_bytes / world.rates.network_bandwidth,
         horizon=horizon,
+        refused=refused,
     )
 
 
@@ -81,6 +89,16 @@ def test_what_rebalance_finds_is_kept(world: World) -> None:
     assert after(world, found, moves=9, horizon=inf) == found
 
 
+@given(worlds(), st.randoms(use_true_random=False))
+@settings(max_examples=30)
+def test_what_is_refused_never_comes(world: World, draw: random.Random) -> None:
+    """Nor does it make a step slower than at home, as a half of a change for the better could."""
+    refused = {replica for replica in possible_replicas(world) if draw.random() < 0.5}
+    then = after(world, tuple(world.homes), moves=99, refused=refused)
+    assert not replicas_beyond(world.homes, then) & refused
+    assert world.seconds(then) <= world.seconds(world.homes)
+
+
 TWO_NODES = World(
     demand=[[[10.0, 8.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]],
     homes=(Placement(4, ((2, 3), (0, 1))),),
@@ -94,6 +112,11 @@ HOT = (TWO_NODES.homes[0].with_replica(0, 0),)
 def test_the_best_comes_first() -> None:
     """Rank 0 asks most for expert 0 of the other node."""
     assert after(TWO_NODES, TWO_NODES.homes) == HOT
+
+
+def test_one_that_is_refused_leaves_its_place_to_the_next_best() -> None:
+    (best,) = replicas_beyond(TWO_NODES.homes, HOT)
+    assert after(TWO_NODES, TWO_NODES.homes, refused=[best]) == (TWO_NODES.homes[0].with_replica(1, 0),)
 
 
 def test_a_replica_that_does_not_pay_for_its_way_stays_where_it_is() -> None:
