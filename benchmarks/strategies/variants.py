@@ -5,7 +5,7 @@ from collections.abc import Sequence
 PLAIN, OVERLAP, HOT, BOTH, ADAPTIVE = "plain", "overlap", "hot experts", "both", "adaptive"
 VARIANTS = (PLAIN, OVERLAP, HOT, BOTH, ADAPTIVE)
 DEFAULT = (PLAIN, OVERLAP, HOT, BOTH)
-HOT_EXPERTS = 2  # of each layer
+HOT_EXPERTS = 3  # of each layer
 
 
 def flags_of(variant: str, hot: str) -> list[str]:

@@ -20,7 +20,7 @@ from mixtralkit.moe.routing import Routing
 LONG_ENOUGH = 0.04  # seconds: an exchange that takes so long tells the bandwidth
 _A_FEW_BYTES, _FIRST_BYTES, _MOST_BYTES = 64, 64 << 10, 16 << 20  # to each rank
 _FEW_ROWS, _MANY_ROWS = 1, 64
-_ROUNDS = 5
+_ROUNDS = 20
 _NO_LINK = [math.inf, 0.0]
 
 Exchange = Callable[[Sequence[int], int], None]  # sends each of these ranks so many bytes, and gets as many from each
