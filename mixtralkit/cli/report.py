@@ -35,9 +35,10 @@ def gather_report(session: Session) -> dict[str, Any]:
     }
     ranks = group.control.all_gather_json(mine)
     counts = [rank.pop("rows_of_own_tokens") for rank in ranks]
-    rows_LE = [[sum(cells) for cells in zip(*layers, strict=True)] for layers in zip(*counts, strict=True)]
+    rows_LWE = list(zip(*counts, strict=True))
+    rows_LE = [[sum(cells) for cells in zip(*rows_WE, strict=True)] for rows_WE in rows_LWE]
     rows_E = [sum(column) for column in zip(*rows_LE, strict=True)]
-    strategies = strategy_figures(session, [rank.pop("strategies") for rank in ranks], sum(rows_E))
+    strategies = strategy_figures(session, [rank.pop("strategies") for rank in ranks], rows_LWE)
     return {
         "world_size": group.world_size,
         "nodes": group.topology.num_nodes,

@@ -8,20 +8,23 @@ from mixtralkit.cli.rates_text import rates_document
 from mixtralkit.cli.session import Session
 from mixtralkit.cli.sizes import counted, seconds, size
 from mixtralkit.cli.strategy_report import strategy_document, strategy_lines
-from mixtralkit.moe.placement.balance import busiest_over_mean
+from mixtralkit.moe.placement.balance import balance_of, busiest_over_mean
 from mixtralkit.moe.placement.plan import even_split, experts_held
+
+Rows = Sequence[Sequence[Sequence[int]]]  # [layer][rank][expert]
 
 
 def own_figures(session: Session) -> dict[str, Any]:
     """What this rank did, as JSON."""
-    group, timeline, topology = session.group, session.spread.timeline, session.spread.arrangement.topology
-    node = topology.node_of_rank[group.rank]
-    to_others = [
-        sum(nbytes for rank, nbytes in enumerate(way.bytes_to) if topology.node_of_rank[rank] != node)
-        for way in ({id(way): way for way in (group.collectives, group.control)}).values()
-    ]
+    group, timeline, host_of_rank = session.group, session.spread.timeline, session.group.topology.node_of_rank
+    to_other_hosts = sum(
+        nbytes
+        for way in (group.collectives, group.control)
+        for rank, nbytes in enumerate(way.bytes_to)
+        if host_of_rank[rank] != group.node
+    )
     return {
-        "bytes_between_nodes": sum(to_others),
+        "bytes_between_nodes": to_other_hosts,
         "communication_seconds": timeline.communication,
         "computation_seconds": timeline.computation,
         "hidden_seconds": timeline.hidden,
@@ -31,19 +34,19 @@ def own_figures(session: Session) -> dict[str, Any]:
     }
 
 
-def strategy_figures(session: Session, ranks: Sequence[Mapping[str, Any]], rows: int) -> dict[str, Any]:
-    """The report's part about strategies, given the `own_figures` of all ranks and how many rows the tokens made."""
+def strategy_figures(session: Session, ranks: Sequence[Mapping[str, Any]], rows_LWE: Rows) -> dict[str, Any]:
+    """The report's part about strategies, given the `own_figures` of all ranks and the rows of their tokens."""
     total = {name: sum(rank[name] for rank in ranks) for name in ranks[0]}
     steering, rates = session.steered.steering, session.steered.rates
     placements = steering.placements
-    home = even_split(placements[0].num_experts, session.group.world_size).num_copies
     figures = {
         **total,
         "hidden_share": _share(total["hidden_seconds"], total["communication_seconds"]),
         "hidden_of_hideable": _share(total["hidden_seconds"], total["hideable_seconds"]),
         "imbalance": busiest_over_mean([rank["rows_computed"] for rank in ranks]),
-        "rows": rows,
-        "replicas": sum(placement.num_copies - home for placement in placements),
+        "rows": sum(rows for rows_WE in rows_LWE for rows_E in rows_WE for rows in rows_E),
+        "rows_leaving_node": _leaving(session, rows_LWE),
+        "replicas": sum(placement.num_copies - placement.num_experts for placement in placements),
         "replica_bytes_of_ranks": _replica_bytes(session),
         "uncut_because": _uncut_because(session),
         "steps": [
@@ -76,11 +79,18 @@ def _effects(session: Session, figures: Mapping[str, Any]) -> dict[str, str]:
         "alpha": f"the checkpoint's {session.steered.shape.hidden / session.steered.shape.width:g} is used",
         "d_model": f"the checkpoint's {session.steered.shape.width} is used",
         "ranks_per_node": counted(session.spread.arrangement.topology.num_nodes, "node"),
-        "outgoing_fraction": f"{size(figures['bytes_between_nodes'])} left the nodes; it changes the model",
+        "outgoing_fraction": _outgoing(figures),
         "capacity_factor": _dropped(figures),
         "capacity_cold": _dropped(figures),
     }
     return {name: effect for name, effect in words.items() if strategies.given(name)}
+
+
+def _leaving(session: Session, rows_LWE: Rows) -> int:
+    """How many rows leave their node by the placements in force."""
+    topology, placements = session.spread.arrangement.topology, session.steered.steering.placements
+    layers = zip(rows_LWE, placements, strict=True)
+    return round(sum(balance_of(rows_WE, placement, topology).leaving_node for rows_WE, placement in layers))
 
 
 def _uncut_because(session: Session) -> str:
@@ -90,6 +100,11 @@ def _uncut_because(session: Session) -> str:
     if session.steered.steering.chooser is None or session.steered.steering.chooser.cuts == (1,):
         return "on one host, the cores that would compute meanwhile are those that move the rows"
     return "none was predicted to become faster"
+
+
+def _outgoing(figures: Mapping[str, Any]) -> str:
+    leaving = figures["rows_leaving_node"] / max(figures["rows"], 1)
+    return f"{leaving:.1%} of the rows left their node; it changes the model"
 
 
 def _overlap(figures: Mapping[str, Any]) -> str:

@@ -109,6 +109,8 @@ def _seconds(exchange: Exchange, collectives: Collectives, peers: Sequence[int],
     for _ in range(_ROUNDS if nbytes == _A_FEW_BYTES else 2):
         begin = time.perf_counter()
         exchange(peers, nbytes)
+        if collectives.device.type == "cuda":
+            torch.cuda.synchronize(collectives.device)
         times.append(time.perf_counter() - begin)
     return float(max(collectives.all_gather_json(min(times))))
 
