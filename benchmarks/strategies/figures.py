@@ -19,6 +19,7 @@ class Figures:
     bytes_between_nodes: int
     hidden_share: float | None
     hidden_of_hideable: float | None
+    hidden_of_hideable_if_cut: float | None
     imbalance: float
 
 
@@ -43,7 +44,7 @@ class Outcome:
 
 Measure = Callable[[Figures], float]
 # In the report's section on strategies.
-TOLD = ("bytes_between_nodes", "hidden_share", "hidden_of_hideable", "imbalance")
+TOLD = ("bytes_between_nodes", "hidden_share", "hidden_of_hideable", "hidden_of_hideable_if_cut", "imbalance")
 
 
 def figures_of(done: Done) -> Figures:

@@ -29,8 +29,13 @@ def goals_of(setting: Setting, outcomes: Sequence[Outcome]) -> list[Goal]:
     goals = [Goal(f"overlap / plain, {phase}", NO_WORSE, _ratio(outcomes, OVERLAP, [PLAIN], phase)) for phase in PHASES]
     if setting.subject != "zipf" or setting.rate != "100mbit":
         return goals
-    hidden = median_of(figures.hidden_of_hideable for figures in of_variant(outcomes, OVERLAP))
-    goals.append(Goal("part of the communication that fits under computation which overlap hides", HIDDEN, hidden))
+    own = of_variant(outcomes, OVERLAP)
+    in_cut = median_of(figures.hidden_of_hideable_if_cut for figures in own)
+    in_all = median_of(figures.hidden_of_hideable for figures in own)
+    goals.append(
+        Goal("of the communication that fits under computation, hidden in the steps that were cut", HIDDEN, in_cut)
+    )
+    goals.append(Goal("the same of all steps", HIDDEN, in_all))
     goals.append(Goal("bytes between hosts, plain / hot experts", FEWER_BYTES, _saved(outcomes)))
     goals += [Goal(f"hot experts / plain, {phase}", FASTER, _ratio(outcomes, HOT, [PLAIN], phase)) for phase in PHASES]
     return goals + [

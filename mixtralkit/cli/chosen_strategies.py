@@ -59,7 +59,9 @@ def ruled_out(flags: Mapping[str, Any]) -> dict[str, str]:
     """The fields whose variables would contradict `flags`, and the flag: a script's variables were not meant for it."""
     by_chunks = {"group_size": FLAGS["overlap"]} if isinstance(flags["overlap"], int) else {}
     by_hand = {"placement": FLAGS["hot_experts"]} if flags["hot_experts"] is not None else {}
-    return by_chunks | by_hand
+    limits = [name for name in ("capacity_factor", "capacity_cold") if flags[name] is not None]
+    by_capacity = {"overlap": FLAGS[limits[0]]} if limits else {}
+    return by_chunks | by_hand | by_capacity
 
 
 def strategy_beliefs(strategies: Strategies) -> dict[str, str]:

@@ -8,7 +8,6 @@ from typing import Any
 from mixtralkit.cli.explain_reason import reason
 from mixtralkit.cli.rates_text import rates_document
 from mixtralkit.cli.session import Session
-from mixtralkit.cli.steering_setup import cuts_of, measured_rates, replica_budget
 from mixtralkit.dist.launch import Group
 from mixtralkit.dist.unbooked import unbooked
 from mixtralkit.engine.stats import Phase
@@ -21,6 +20,7 @@ from mixtralkit.moe.placement.cost import Rates
 from mixtralkit.moe.placement.plan import even_split, same_for_all
 from mixtralkit.moe.placement.rebalance import Demand, rebalance
 from mixtralkit.moe.shared_load import share_load
+from mixtralkit.moe.steering_setup import cuts_of, measured_rates, replica_budget
 from mixtralkit.moe.step_choice import CUTS, StepChooser
 from mixtralkit.moe.strategies import Strategies
 from mixtralkit.moe.trials import REPEATS, Trials
@@ -49,9 +49,16 @@ def explain(session: Session) -> dict[str, Any]:
 
     Alternatives are measured in the order of their predicted times, as many as there is time for.
     """
-    chooser, rates = session.steered.steering.chooser, session.steered.rates
-    if chooser is None or rates is None:
+    rates = session.steered.rates
+    if rates is None:
         return {"nothing_to_choose": True, "rates": {}, "steps": {}}
+    chooser = session.steered.steering.chooser or StepChooser(
+        dispatches=(session.dispatch,),
+        cuts=cuts_of(session.strategies, session.group),
+        topology=session.spread.arrangement.topology,
+        rates=rates,
+        shape=session.steered.shape,
+    )
     stats = session.engine.stats
     kinds = {name: phase for name, phase in (("prefill", stats.prefill), ("decode", stats.decode)) if phase.steps}
     with unbooked(session.group.collectives, session.group.control):

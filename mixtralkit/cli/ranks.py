@@ -56,14 +56,18 @@ def run_on_ranks(verb: str, options: RankedOptions, work: Callable[[Group], None
 
 def beliefs(options: RankedOptions) -> dict[str, str]:
     """The options that all ranks must have in common, by flag; of the strategies, what variables ask for as well."""
-    in_force = _strategies(options) if isinstance(options, StrategyOptions) else {}
+    in_force = _strategies(options)
     elsewhere = OWN | STRATEGIES if in_force else OWN
     shared = [item.name for item in fields(options) if item.name not in elsewhere]
     return {"--" + name.replace("_", "-"): str(getattr(options, name)) for name in shared} | in_force
 
 
-def _strategies(options: StrategyOptions) -> dict[str, str]:
+def _strategies(options: RankedOptions) -> dict[str, str]:
     """The strategies in force, and which files the ranks make together for rank 0 to write."""
+    if isinstance(options, ExpertsOptions):
+        return strategy_beliefs(options.run_options().strategies)
+    if not isinstance(options, StrategyOptions):
+        return {}
     files = {"--trace": options.trace, "--expert-load": options.expert_load}
     written = {flag: "not given" if file is None else "given" for flag, file in files.items()}
     return strategy_beliefs(options.strategies) | written

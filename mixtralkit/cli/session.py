@@ -16,13 +16,13 @@ from mixtralkit.cli.options import ChatOptions, GenerateOptions, ModelOptions
 from mixtralkit.cli.progress import Progress
 from mixtralkit.cli.sizes import counted
 from mixtralkit.cli.starting_placements import check_replica_memory, digest_of, starting_placements
-from mixtralkit.cli.steering_setup import Spread, Steered, node_topology, set_up_steering
 from mixtralkit.cli.step_spans import StepSpans
 from mixtralkit.config import ModelConfig
 from mixtralkit.dist.launch import Group
 from mixtralkit.dist.preflight import agree
 from mixtralkit.dist.topology import Topology
 from mixtralkit.engine.engine import Engine
+from mixtralkit.errors import UsageError
 from mixtralkit.log import get_logger, notice
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.arrangement import Arrangement
@@ -33,6 +33,7 @@ from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.overlap import Overlap
 from mixtralkit.moe.placement.plan import Placement
+from mixtralkit.moe.steering_setup import Spread, Steered, node_topology, set_up_steering
 from mixtralkit.moe.strategies import Strategies
 from mixtralkit.moe.strategy_check import wrong_beliefs
 from mixtralkit.moe.timeline import Timeline
@@ -87,6 +88,7 @@ def open_session(group: Group, options: SessionOptions, batch_size: int) -> Sess
     summary = with_placements(summary, placements)
     problem = why_not_peer(group.device, group.topology.num_nodes)
     name, reason = choose_dispatch(options.dispatch, group.world_size, batch_size, problem)
+    _check_adaptive(strategies, options.dispatch)
     tokenizer = open_tokenizer(checkpoint, options.tokenizer)
     check_node_memory(group, summary, _dtype(options))
     agree(
@@ -98,11 +100,7 @@ def open_session(group: Group, options: SessionOptions, batch_size: int) -> Sess
             "placement": digest_of(placements),
         },
     )
-    if topology != group.topology:
-        found = counted(group.topology.num_nodes, "host")
-        notice(_logger, f"strategies take the ranks for {counted(topology.num_nodes, 'node')}; they are on {found}")
-    for words in wrong_beliefs(strategies, config):
-        notice(_logger, words)
+    _notice_beliefs(group, strategies, config, topology)
     if group.device.type == "cpu":
         use_common_kernels(group.control)
     group.at("loading")
@@ -129,6 +127,23 @@ def open_session(group: Group, options: SessionOptions, batch_size: int) -> Sess
     return Session(
         group, model, tokenizer, engine, strategies, spread, steered, summary.quantized, name, reason, seconds
     )
+
+
+def _check_adaptive(strategies: Strategies, dispatch: str) -> None:
+    if strategies.adaptive and dispatch == "all_gather":
+        raise UsageError(
+            f"{strategies.source('placement')} replicates experts so that fewer rows travel, and --dispatch all_gather "
+            "sends every token everywhere; leave --dispatch to auto, or take collective"
+        )
+
+
+def _notice_beliefs(group: Group, strategies: Strategies, config: ModelConfig, topology: Topology) -> None:
+    """Say where the user believes something of the machines or the model that is not so."""
+    if topology != group.topology:
+        found = counted(group.topology.num_nodes, "host")
+        notice(_logger, f"strategies take the ranks for {counted(topology.num_nodes, 'node')}; they are on {found}")
+    for words in wrong_beliefs(strategies, config):
+        notice(_logger, words)
 
 
 def _arrange(
@@ -166,7 +181,7 @@ def _load(
     placements: tuple[Placement, ...],
 ) -> tuple[Transformer, Spread]:
     timeline = Timeline(keep_spans=options.trace is not None)
-    overlap = Overlap(timeline, options.strategies.group_size)
+    overlap = Overlap(timeline, options.strategies.group_size if options.strategies.overlaps else None)
     load = ExpertLoad(config.num_layers, config.num_experts, group.device)
 
     def spread(model: Transformer) -> None:

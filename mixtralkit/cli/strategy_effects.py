@@ -10,6 +10,7 @@ from mixtralkit.cli.sizes import counted, seconds, size
 from mixtralkit.cli.strategy_report import strategy_document, strategy_lines
 from mixtralkit.moe.placement.balance import balance_of, busiest_over_mean
 from mixtralkit.moe.placement.plan import even_split, experts_held
+from mixtralkit.moe.steering_setup import cuts_of
 
 Rows = Sequence[Sequence[Sequence[int]]]  # [layer][rank][expert]
 
@@ -29,6 +30,7 @@ def own_figures(session: Session) -> dict[str, Any]:
         "computation_seconds": timeline.computation,
         "hidden_seconds": timeline.hidden,
         "hideable_seconds": timeline.hideable,
+        "hideable_seconds_if_cut": timeline.hideable_if_cut,
         "rows_computed": timeline.rows_computed,
         "dropped_rows": int(session.spread.arrangement.dropped_LE.sum()),
     }
@@ -43,6 +45,7 @@ def strategy_figures(session: Session, ranks: Sequence[Mapping[str, Any]], rows_
         **total,
         "hidden_share": _share(total["hidden_seconds"], total["communication_seconds"]),
         "hidden_of_hideable": _share(total["hidden_seconds"], total["hideable_seconds"]),
+        "hidden_of_hideable_if_cut": _share(total["hidden_seconds"], total["hideable_seconds_if_cut"]),
         "imbalance": busiest_over_mean([rank["rows_computed"] for rank in ranks]),
         "rows": sum(rows for rows_WE in rows_LWE for rows_E in rows_WE for rows in rows_E),
         "rows_leaving_node": _leaving(session, rows_LWE),
@@ -97,9 +100,11 @@ def _uncut_because(session: Session) -> str:
     """Why a step might not have been cut."""
     if session.group.world_size == 1:
         return "there is one rank, and nothing travels"
-    if session.steered.steering.chooser is None or session.steered.steering.chooser.cuts == (1,):
+    if cuts_of(session.strategies, session.group) != (1,):
+        return "none was predicted to become faster"
+    if session.group.topology.num_nodes == 1 and session.group.device.type == "cpu":
         return "on one host, the cores that would compute meanwhile are those that move the rows"
-    return "none was predicted to become faster"
+    return f"all {session.group.world_size} ranks are in one group, so there is one part; a smaller group makes more"
 
 
 def _outgoing(figures: Mapping[str, Any]) -> str:
@@ -115,7 +120,7 @@ def _overlap(figures: Mapping[str, Any]) -> str:
     hidden, whole = figures["hidden_seconds"], figures["communication_seconds"]
     return (
         f"cut {cut} of {counted(steps, 'step')} and hid {hidden / max(whole, 1e-9):.0%} of {seconds(whole)} of "
-        f"communication ({figures['hidden_of_hideable'] or 0:.0%} of what fits under computation)"
+        f"communication ({figures['hidden_of_hideable_if_cut'] or 0:.0%} of what fits under computation in those)"
     )
 
 

@@ -12,7 +12,7 @@ from mixtralkit.cli.strategy_values import above_zero, fraction, group_size, hot
 from mixtralkit.cli.values import one_of, path, switch, whole
 from mixtralkit.errors import UsageError
 from mixtralkit.fastermoe_env import fastermoe_env
-from mixtralkit.moe.strategies import CAPACITY_MIN, HotExperts, Overlap, PlacementChoice, Strategies
+from mixtralkit.moe.strategies import CAPACITY_MIN, HotExperts, OverlapChoice, PlacementChoice, Strategies
 from mixtralkit.quantities import bandwidth, byte_count, compute_rate
 
 
@@ -26,7 +26,7 @@ def _strategy(field: str, explanation: str, metavar: str, parse: Callable[[str],
 class StrategyOptions:
     """strategies; [NAME] is the environment's variable for the same, which a flag goes before."""
 
-    overlap: Overlap | None = _strategy(
+    overlap: OverlapChoice | None = _strategy(
         "overlap",
         "off, auto or N: rows travel while others are computed, in N chunks; auto cuts where that is faster; by "
         "default off",

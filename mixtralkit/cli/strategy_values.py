@@ -5,9 +5,9 @@ from typing import Literal
 
 from mixtralkit.cli.near_miss import near_miss
 from mixtralkit.cli.values import number, whole
-from mixtralkit.moe.strategies import FEWEST_CHUNKS, HotExperts, Overlap, PlacementChoice
+from mixtralkit.moe.strategies import FEWEST_CHUNKS, HotExperts, OverlapChoice, PlacementChoice
 
-_OVERLAPS: dict[str, Overlap] = {"off": "off", "auto": "auto"}
+_OVERLAPS: dict[str, OverlapChoice] = {"off": "off", "auto": "auto"}
 _PLACEMENTS: dict[str, PlacementChoice] = {"even": "even", "adaptive": "adaptive"}
 _HOT_EXPERTS = "experts such as 0,3 (in all layers) or, by layer, 0:1,2;5:3 are needed"
 
@@ -19,7 +19,7 @@ class HotExpertList(tuple[tuple[int | None, tuple[int, ...]], ...]):
         return ";".join(("" if at is None else f"{at}:") + ",".join(map(str, experts)) for at, experts in self)
 
 
-def overlap(typed: str) -> Overlap:
+def overlap(typed: str) -> OverlapChoice:
     """The word off or auto, or a number of chunks."""
     if typed in _OVERLAPS:
         return _OVERLAPS[typed]

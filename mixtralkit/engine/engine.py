@@ -1,5 +1,6 @@
 """Generation over all ranks: requests are spread over them, and all step together until the last has finished."""
 
+import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -80,8 +81,9 @@ class Engine:
         while step := scheduler.next_step():
             phase = self.stats.prefill if step.prefill else self.stats.decode
             self._on_step(f"{'prefill' if step.prefill else 'decode'} step {phase.steps + 1}")
+            started = time.perf_counter()
             self._before_step(generation.tokens_of_ranks(step))
-            goes_on = generation.advance(step)
+            goes_on = generation.advance(step, started)
             self._after_step()
             if not goes_on:
                 break

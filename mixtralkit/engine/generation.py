@@ -52,9 +52,11 @@ class Generation:
             return [len(work) for work in step.work]
         return [sum(len(self._requests[number].prompt_tokens) for number in work) for work in step.work]
 
-    def advance(self, step: Step) -> bool:
-        """Run one step on all ranks, and take in the tokens it gave; returns whether to go on."""
-        started = time.perf_counter()
+    def advance(self, step: Step, started: float) -> bool:
+        """Run one step on all ranks, and take in the tokens it gave; returns whether to go on.
+
+        `started` is when its preparation began (time.perf_counter()); it counts as part of the step.
+        """
         mine = step.work[self._control.rank]
         if step.prefill:
             for number in mine:

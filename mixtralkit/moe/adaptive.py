@@ -4,6 +4,7 @@ From the load of all ranks every rank decides alike what to hold next (placement
 background (placement/transfer.py). When all have it and have proved it, they switch together, between two steps.
 """
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,13 @@ from torch import nn
 
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.dist.topology import Topology
+from mixtralkit.errors import RankFailure
 from mixtralkit.log import get_logger, notice
 from mixtralkit.moe.placement.cost import ExpertShape, Rates
 from mixtralkit.moe.placement.plan import Placement
 from mixtralkit.moe.placement.rebalance import Demand
 from mixtralkit.moe.placement.replica import Replica, replicas_beyond
-from mixtralkit.moe.placement.transfer import Fetch, Transfer, failures
+from mixtralkit.moe.placement.transfer import UNKNOWN, Fetch, Transfer, failures
 from mixtralkit.moe.placement.transition import next_placements
 from mixtralkit.moe.timeline import REPLICAS, Span, Timeline
 
@@ -76,17 +78,24 @@ class AdaptivePlacement:
         self._transfer: Transfer | None = None
         self._refused: set[Replica] = set()
 
-    def look(self, demand_LWE: Demand, tokens_a_step: float) -> None:
-        """Go on from where things stand, given the rows of an average step. All ranks call it together."""
-        if self._transfer is None:
-            self._decide(demand_LWE, tokens_a_step)
-            return
-        mine = [int(self._transfer.finished), *self._transfer.sums]
-        told = self._control.all_gather(torch.tensor(mine, dtype=torch.int64)).tolist()
-        if all(finished for finished, *_ in told):
-            self._end_transfer(self._transfer, [sums for _, *sums in told], demand_LWE)
+    def look(self, demand_LWE: Demand, tokens_a_step: float) -> bool:
+        """Go on from where things stand, given the rows of an average step; returns whether anything moves or moved.
 
-    def _decide(self, demand_LWE: Demand, tokens_a_step: float) -> None:
+        All ranks call it together. Raises `RankFailure` when they have come to different decisions.
+        """
+        if self._transfer is None:
+            return self._decide(demand_LWE, tokens_a_step)
+        transfer = self._transfer
+        sums = transfer.sums + [UNKNOWN] * (MOVES - len(transfer.sums))
+        mine = [zlib.crc32(repr(transfer.replicas).encode()), int(transfer.finished), *sums]
+        told = self._control.all_gather(torch.tensor(mine, dtype=torch.int64)).tolist()
+        if len({plan for plan, *_ in told}) > 1:
+            raise RankFailure("the ranks have decided on different placements; this is a bug, please report it")
+        if all(finished for _, finished, *_ in told):
+            self._end_transfer(transfer, [sums for _, _, *sums in told], demand_LWE)
+        return True
+
+    def _decide(self, demand_LWE: Demand, tokens_a_step: float) -> bool:
         around = self._around
         wanted = next_placements(
             demand_LWE,
@@ -103,17 +112,18 @@ class AdaptivePlacement:
         )
         coming = sorted(replicas_beyond(self.placements, wanted))
         if wanted == self.placements:
-            return
+            return False
         self._wanted = wanted
         if not coming:
             self._put_in_force(demand_LWE, {})
-            return
+            return True
         held = {
             (layer, expert): module
             for layer in {replica.layer for replica in coming}
             for expert, module in self._held(layer).items()
         }
         self._transfer = Transfer(coming, self._control.rank, held, self._fetch)
+        return True
 
     def _end_transfer(self, transfer: Transfer, sums: list[list[int]], demand_LWE: Demand) -> None:
         self._transfer = None

@@ -13,18 +13,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Done(Generic[T]):
-    """What a piece of work gave, and when it ran (time.perf_counter())."""
+    """What a piece of work gave, and when it ran (time.perf_counter()); on a GPU `finished` is when it really has."""
 
     value: T
     begin: float
     end: float
+    finished: "torch.cuda.Event | None" = None
 
 
 class Lane:
     """Runs what it is given one after the other, in the order of the calls; without gradients.
 
     On a GPU, work begins when the stream of the caller has come to the point of `submit`, and `result` lets that stream
-    wait for the lane's. (Not run on a GPU yet.)
+    wait for the work. (Not run on a GPU yet.)
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
@@ -39,8 +40,8 @@ class Lane:
     def result(self, future: "Future[Done[T]]") -> Done[T]:
         """Wait until the work is done."""
         done = future.result()
-        if self._stream is not None:
-            torch.cuda.current_stream().wait_stream(self._stream)
+        if done.finished is not None:
+            torch.cuda.current_stream().wait_event(done.finished)
         return done
 
     def _run(self, work: Callable[[], T], ready: "torch.cuda.Event | None") -> Done[T]:
@@ -49,4 +50,5 @@ class Lane:
             if self._stream is not None and ready is not None:
                 self._stream.wait_event(ready)
             value = work()
-        return Done(value, begin, time.perf_counter())
+            finished = None if self._stream is None else self._stream.record_event()
+        return Done(value, begin, time.perf_counter(), finished)

@@ -49,7 +49,7 @@ class Overlap:
         spans: list[Span] = []
         sends = [partial(dispatch.dispatch, x, routing) for x, routing in zip(parts.x, parts.routing, strict=True)]
         coming = [lane.submit(send) for send in sends[:2]]
-        going = []
+        going, kept = [], []  # results are kept until they have travelled: on a GPU their memory is another stream's
         for part in range(len(sends)):
             arrived = lane.result(coming[part])
             rows_RD, counts_e, handle = arrived.value
@@ -58,6 +58,7 @@ class Overlap:
             begin = time.perf_counter()
             results_RD = experts(rows_RD, counts_e)
             spans.append(Span(COMPUTATION, "experts", layer, part, begin, time.perf_counter()))
+            kept.append(results_RD)
             going.append(lane.submit(partial(dispatch.combine, results_RD, handle)))
             coming += [lane.submit(send) for send in sends[part + 2 : part + 3]]
         returned = [lane.result(future) for future in going]

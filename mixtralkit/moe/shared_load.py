@@ -1,5 +1,7 @@
 """What all ranks' tokens ask of the experts of late, known to every rank."""
 
+import math
+
 import torch
 
 from mixtralkit.dist.collectives import Collectives
@@ -14,6 +16,7 @@ def share_load(control: Collectives, load: ExpertLoad, rows_a_step: float) -> De
     """
     load_LE = load.decayed_LE.cpu()
     told_WLE = control.all_gather(load_LE.view(torch.int64)).view(torch.float64)
-    scale = rows_a_step / max(float(told_WLE[:, 0].sum()), 1.0)
-    demand: Demand = (told_WLE * scale).transpose(0, 1).tolist()
-    return demand
+    load_LWE: Demand = told_WLE.transpose(0, 1).tolist()
+    # Exact, and so the same on processors that would add in other orders.
+    scale = rows_a_step / max(math.fsum(rows for rows_E in load_LWE[0] for rows in rows_E), 1.0)
+    return [[[rows * scale for rows in rows_E] for rows_E in rows_WE] for rows_WE in load_LWE]

@@ -14,6 +14,7 @@ from mixtralkit.moe.step_choice import StepChooser
 
 LOOK_STEPS = 8  # the ranks tell each other their load after so many steps
 LOOK_TOKENS = 512  # or so many tokens of all ranks, whatever comes first
+LONGEST = 16  # times as many at most, while looking changes nothing
 
 
 class Steering:
@@ -36,6 +37,7 @@ class Steering:
         self._control, self._load = control, load
         self._arrangement, self._overlap = arrangement, overlap
         self._placements = tuple(placements)
+        self._patience = 1  # how many times LOOK_STEPS or LOOK_TOKENS to wait
         self._steps_since = self._tokens_since = 0
 
     @property
@@ -46,26 +48,24 @@ class Steering:
     def before_step(self, tokens_W: Sequence[int]) -> None:
         """To be called by all ranks before a step in which rank w has `tokens_W[w]` tokens."""
         if self.chooser is not None or self.adaptive is not None:
-            if self._steps_since >= LOOK_STEPS or self._tokens_since >= LOOK_TOKENS:
+            due = self._steps_since >= self._patience * LOOK_STEPS or self._tokens_since >= self._patience * LOOK_TOKENS
+            if due:
                 self._look()
-            self._note(sum(tokens_W))
+            self._steps_since += 1
+            self._tokens_since += sum(tokens_W)
         if self.chooser is not None:
             choice = self.chooser.choose(tokens_W)
             self._arrangement.use(choice.dispatch)
             self._overlap.chunks = choice.parts
         self.steps[self._arrangement.dispatch, self._overlap.chunks] += 1
 
-    def _note(self, tokens: int) -> None:
-        self._load.mark_step(tokens)
-        self._steps_since += 1
-        self._tokens_since += tokens
-
     def _look(self) -> None:
-        """See what the tokens of late ask for, and follow them."""
+        """See what the tokens since the last look asked for, and follow them; less often while that changes nothing."""
+        self._load.mark_step(self._tokens_since)
         tokens_a_step = self._tokens_since / self._steps_since
         self._steps_since = self._tokens_since = 0
         demand_LWE = share_load(self._control, self._load, tokens_a_step * self._arrangement.top_k)
-        if self.adaptive is not None:
-            self.adaptive.look(demand_LWE, tokens_a_step)
+        moving = self.adaptive is not None and self.adaptive.look(demand_LWE, tokens_a_step)
+        self._patience = 1 if moving else min(2 * self._patience, LONGEST)
         if self.chooser is not None:
             self.chooser.place(self.placements, demand_LWE)

@@ -16,6 +16,7 @@ from mixtralkit.moe.placement.rebalance import Demand
 _Layer = tuple[Placement, tuple[float, ...]]  # and the shares of its experts in its rows
 
 CUTS = (1, 2, 3, 4, 6, 8)  # numbers of parts, to choose from
+_SAMPLED = 4  # layers that stand for all, if these differ: predicting is Python, between two steps
 WORTH_IT = 0.95  # a cut must be predicted to take at most this part of the time without: predictions err
 
 
@@ -38,13 +39,17 @@ class StepChooser:
         self.cuts = tuple(cuts)
         self._topology, self._rates, self._shape = topology, rates, shape
         self._layers: Counter[_Layer] = Counter()
+        self._scale = 1.0
         self._known: dict[tuple[int, ...], Choice] = {}
 
     def place(self, placements: Sequence[Placement], demand_LWE: Demand | None = None) -> None:
         """From now on the layers have these placements; `demand_LWE` tells how their rows spread, else evenly."""
         even = (1.0 / placements[0].num_experts,) * placements[0].num_experts
         shares = [even] * len(placements) if demand_LWE is None else [_shares(demand_WE) for demand_WE in demand_LWE]
-        self._layers = Counter(zip(placements, shares, strict=True))
+        layers = list(zip(placements, shares, strict=True))
+        every = -(-len(layers) // _SAMPLED)
+        self._layers = Counter(layers[::every] if len(set(layers)) > _SAMPLED else layers)
+        self._scale = len(layers) / self._layers.total()
         self._known.clear()
 
     def choose(self, tokens_W: Sequence[int]) -> Choice:
@@ -77,7 +82,7 @@ class StepChooser:
         for (placement, share_E), layers in self._layers.items():
             demand_WE = [[tokens * self._shape.top_k * share for share in share_E] for tokens in tokens_W]
             total += layers * overlapped_time(demand_WE, placement, *around, chunks=parts)
-        return total
+        return total * self._scale
 
     def _choose(self, tokens_W: Sequence[int]) -> Choice:
         choices = self.alternatives(tokens_W)

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from mixtralkit.errors import UsageError
 
-Overlap: TypeAlias = Literal["off", "auto"] | int
+OverlapChoice: TypeAlias = Literal["off", "auto"] | int
 PlacementChoice: TypeAlias = Literal["even", "adaptive"] | Path
 HotExperts: TypeAlias = tuple[tuple[int | None, tuple[int, ...]], ...]
 
@@ -42,7 +42,7 @@ class Strategies:
     comparisons. Raises `UsageError`, naming the source, for a value out of range and for a contradiction.
     """
 
-    overlap: Overlap = "off"
+    overlap: OverlapChoice = "off"
     group_size: int | None = None
     placement: PlacementChoice = "even"
     hot_experts: HotExperts = ()
@@ -100,10 +100,6 @@ class Strategies:
     def moves_rows(self) -> bool:
         """Whether the gate is held to experts of its node, which changes the model."""
         return self.outgoing_fraction is not None and self.outgoing_fraction < 1
-
-    def hot_experts_of(self, layer: int) -> tuple[int, ...]:
-        """The experts that every rank holds in `layer`, ascending."""
-        return tuple(sorted({expert for at, experts in self.hot_experts if at in (None, layer) for expert in experts}))
 
     def given(self, name: str) -> bool:
         """Whether the field `name` was asked for."""

@@ -3,21 +3,9 @@
 import math
 
 from mixtralkit.config import ModelConfig
-from mixtralkit.errors import UsageError
 from mixtralkit.moe.strategies import Strategies
 
 ROUNDING = 0.01  # of alpha: 14336 / 4096 is 3.5, but people also write 2.67 for 8 / 3
-
-
-def check_hot_experts(strategies: Strategies, config: ModelConfig) -> None:
-    """Raise `UsageError` when a hot expert, or the layer that it is named for, is not in the model."""
-    source = strategies.source("hot_experts")
-    for layer, experts in strategies.hot_experts:
-        if layer is not None and not 0 <= layer < config.num_layers:
-            raise UsageError(f"{source} names layer {layer}; the model has layers 0 to {config.num_layers - 1}")
-        absent = [expert for expert in experts if not 0 <= expert < config.num_experts]
-        if absent:
-            raise UsageError(f"{source} names expert {absent[0]}; the model has experts 0 to {config.num_experts - 1}")
 
 
 def wrong_beliefs(strategies: Strategies, config: ModelConfig) -> list[str]:

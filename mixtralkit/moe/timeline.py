@@ -31,8 +31,8 @@ class Timeline:
     the others.
 
     `hidden` is the part of `communication` during which this rank's experts computed. `hideable` is the most that could
-    have been: of each call that was cut into parts, the lesser of communication and computation. `rows_computed` are
-    those that this rank's experts were given.
+    have been: of each call the lesser of communication and computation; `hideable_if_cut` is the same of the calls that
+    were cut into parts. `rows_computed` are the rows that this rank's experts were given.
     """
 
     keep_spans: bool = False
@@ -40,19 +40,10 @@ class Timeline:
     computation: float = 0.0
     hidden: float = 0.0
     hideable: float = 0.0
+    hideable_if_cut: float = 0.0
     rows_computed: int = 0
     spans: list[Span] = field(default_factory=list)
     left_out: int = 0
-
-    @property
-    def hidden_share(self) -> float | None:
-        """How much of the communication was hidden; None where there was none."""
-        return self.hidden / self.communication if self.communication else None
-
-    @property
-    def hidden_of_hideable(self) -> float | None:
-        """How much of the communication that fits under computation was hidden; None where nothing could be."""
-        return self.hidden / self.hideable if self.hideable else None
 
     def add(self, spans: Sequence[Span]) -> None:
         """Take in one call of one layer."""
@@ -63,12 +54,14 @@ class Timeline:
         self.computation += computation
         self.hidden += _common(travel, compute)
         self.hideable += min(communication, computation)
+        self.hideable_if_cut += min(communication, computation)
         self.keep(spans)
 
     def add_in_turn(self, layer: int, begin: float, arrived: float, computed: float, end: float) -> None:
         """Take in a call whose dispatch, experts and combine came one after the other."""
         self.communication += arrived - begin + end - computed
         self.computation += computed - arrived
+        self.hideable += min(arrived - begin + end - computed, computed - arrived)
         if self.keep_spans:
             self.keep(
                 [

@@ -1,8 +1,10 @@
 """When steering looks at the load, what it passes on, and what it sets before a step."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pytest
 import torch
 
 from mixtralkit.dist.collectives import Collectives
@@ -33,14 +35,16 @@ class Arranged:
 
 
 class Follower:
-    """Notes what an adaptive placement is told."""
+    """Notes what an adaptive placement is told; says each time whether something moves."""
 
-    def __init__(self) -> None:
+    def __init__(self, moves: bool = True) -> None:
         self.placements = HOME
+        self.moves = moves
         self.told: list[tuple[Demand, float]] = []
 
-    def look(self, demand_LWE: Demand, tokens_a_step: float) -> None:
+    def look(self, demand_LWE: Demand, tokens_a_step: float) -> bool:
         self.told.append((demand_LWE, tokens_a_step))
+        return self.moves
 
 
 class Chooser:
@@ -93,6 +97,34 @@ def test_the_load_is_looked_at_after_some_steps() -> None:
         assert tokens == 3
         # Of 3 tokens, 3 rows for each of two experts.
         assert torch.allclose(torch.tensor(demand), torch.tensor([3.0, 3.0, 0, 0]).expand(2, 1, 4))
+
+
+def test_the_less_often_the_longer_nothing_moves() -> None:
+    """Deciding is Python between two steps; once something moves, looks are frequent again."""
+    load, follower = a_load(), Follower(moves=False)
+    steering, _ = steering_of(load, adaptive=follower)
+    looks = []
+    for number in range(1, 24 * LOOK_STEPS):
+        before = len(follower.told)
+        follower.moves = number > 10 * LOOK_STEPS
+        step(steering, load, 3)
+        looks += [(number - 1) // LOOK_STEPS] * (len(follower.told) - before)
+    assert looks == [1, 3, 7, 15, 16, 17, 18, 19, 20, 21, 22, 23]
+
+
+def test_what_is_passed_on_is_the_load_of_the_steps_that_have_run() -> None:
+    """A prefill for experts 0 and 1, then steps for 2 and 3: the older rows have decayed by the later tokens only."""
+    load, follower = a_load(), Follower()
+    steering, _ = steering_of(load, adaptive=follower)
+    step(steering, load, 2 * LOOK_TOKENS, expert=0)
+    step(steering, load, LOOK_TOKENS, expert=2)
+    step(steering, load, 1, expert=2)
+    first, second = (torch.tensor(demand)[0, 0] for demand, _ in follower.told)
+    assert torch.allclose(first, torch.tensor([2.0 * LOOK_TOKENS, 2.0 * LOOK_TOKENS, 0, 0]))
+    # The prefill has as many tokens as a half-life: it counts (1 - 1/2) / ln 2 of itself, and the later tokens decay
+    # it to 1 / sqrt 2; those count (1 - 1 / sqrt 2) / (ln 2 / 2) of themselves.
+    prefill, after = 0.5 / math.log(2) / math.sqrt(2), 0.5 * (1 - 1 / math.sqrt(2)) / (math.log(2) / 2)
+    assert (second[0] / second[2]).item() == pytest.approx(prefill / after)
 
 
 def test_or_after_some_tokens() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from mixtralkit.errors import UsageError
 from mixtralkit.moe.strategies import Strategies
-from mixtralkit.moe.strategy_check import check_hot_experts, wrong_beliefs
+from mixtralkit.moe.strategy_check import wrong_beliefs
 from tests.random_model import TINY
 
 
@@ -17,7 +17,6 @@ def test_the_default_is_to_do_nothing() -> None:
     nothing = Strategies()
     assert not any([nothing.overlaps, nothing.adaptive, nothing.may_replicate, nothing.drops_rows, nothing.moves_rows])
     assert nothing.plan_file is None
-    assert nothing.hot_experts_of(3) == ()
 
 
 def test_what_they_say_of_themselves() -> None:
@@ -30,12 +29,6 @@ def test_what_they_say_of_themselves() -> None:
     assert Strategies(capacity_cold=1.0).drops_rows
     assert Strategies(outgoing_fraction=0.0).moves_rows
     assert not Strategies(outgoing_fraction=1.0).moves_rows
-
-
-def test_hot_experts_of_a_layer_are_its_own_and_those_of_all() -> None:
-    strategies = Strategies(hot_experts=((None, (4, 1)), (2, (0, 1)), (3, (7,))))
-    assert strategies.hot_experts_of(0) == (1, 4)
-    assert strategies.hot_experts_of(2) == (0, 1, 4)
 
 
 @pytest.mark.parametrize(
@@ -67,15 +60,6 @@ def test_messages_name_the_source() -> None:
 def test_who_asked_makes_no_difference() -> None:
     """A rank may be told by a flag what another is told by a variable."""
     assert Strategies(overlap="auto", sources={"overlap": "--overlap"}) == Strategies(overlap="auto")
-
-
-def test_a_hot_expert_must_be_in_the_model() -> None:
-    last = TINY.num_experts - 1, TINY.num_layers - 1
-    check_hot_experts(Strategies(hot_experts=((None, (0, last[0])), (last[1], (1,)))), TINY)
-    with pytest.raises(UsageError, match=f"names expert {TINY.num_experts}; the model has experts 0 to {last[0]}"):
-        check_hot_experts(Strategies(hot_experts=((None, (0, TINY.num_experts)),)), TINY)
-    with pytest.raises(UsageError, match=f"names layer {TINY.num_layers}; the model has layers 0 to {last[1]}"):
-        check_hot_experts(Strategies(hot_experts=((TINY.num_layers, (0,)),)), TINY)
 
 
 def test_beliefs_of_the_model_are_compared_with_it() -> None:

@@ -8,13 +8,7 @@ from mixtralkit.errors import UsageError
 from mixtralkit.moe.placement.plan import Placement
 
 Scope = Literal["rank", "node"]
-HotExperts = tuple[int | None, tuple[int, ...]]  # a layer, or None for all of them, and its hot experts
-
-
-def hottest(load_E: Sequence[float], count: int) -> tuple[int, ...]:
-    """The `count` experts with the most rows, ascending; of equals the lowest ids. Those without rows are never hot."""
-    by_load = sorted(range(len(load_E)), key=lambda expert: (-load_E[expert], expert))
-    return tuple(sorted(expert for expert in by_load[:count] if load_E[expert] > 0))
+HotInLayer = tuple[int | None, tuple[int, ...]]  # a layer, or None for all of them, and its hot experts
 
 
 def replicate(placement: Placement, experts: Iterable[int], topology: Topology, scope: Scope = "rank") -> Placement:
@@ -34,7 +28,7 @@ def replicate(placement: Placement, experts: Iterable[int], topology: Topology, 
 
 
 def replicate_in_layers(
-    placements: Sequence[Placement], hot: Iterable[HotExperts], topology: Topology, scope: Scope = "rank"
+    placements: Sequence[Placement], hot: Iterable[HotInLayer], topology: Topology, scope: Scope = "rank"
 ) -> tuple[Placement, ...]:
     """`placements`, one a layer, with the `hot` experts replicated as `replicate` has it.
 

@@ -63,11 +63,13 @@ class Transfer:
         self._thread.join(_LAST_WAIT)
 
     def _run(self) -> None:
-        lower_priority()
-        self._bring()
-        self.end = time.perf_counter()
-        self._finished.set()
-        atexit.unregister(self.give_up)
+        try:
+            lower_priority()
+            self._bring()
+        finally:  # what is not summed by then was not fetched
+            self.end = time.perf_counter()
+            self._finished.set()
+            atexit.unregister(self.give_up)
 
     def _bring(self) -> None:
         """Fetch and sum, one replica after the other."""

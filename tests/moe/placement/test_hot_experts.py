@@ -4,16 +4,10 @@ import pytest
 
 from mixtralkit.dist.topology import Topology
 from mixtralkit.errors import UsageError
-from mixtralkit.moe.placement.hot_experts import hottest, replicate, replicate_in_layers
+from mixtralkit.moe.placement.hot_experts import replicate, replicate_in_layers
 from mixtralkit.moe.placement.plan import Placement, even_split, same_for_all
 
 NODES = Topology((0, 0, 1, 1))
-
-
-def test_the_hottest_have_the_most_rows_and_ties_go_to_the_lowest() -> None:
-    assert hottest([5, 9, 5, 0], 2) == (0, 1)
-    assert hottest([5, 9, 5, 0], 4) == (0, 1, 2)  # one without rows is not hot
-    assert hottest([5, 9], 0) == ()
 
 
 def test_on_every_rank() -> None:

@@ -94,8 +94,9 @@ def set_up_steering(
     chooser = adaptive = None
     if rates is not None:
         topology = spread.arrangement.topology
-        chooser = StepChooser(dispatches=dispatches, cuts=cuts, topology=topology, rates=rates, shape=shape)
-        chooser.place(spread.placements)
+        if chooses:
+            chooser = StepChooser(dispatches=dispatches, cuts=cuts, topology=topology, rates=rates, shape=shape)
+            chooser.place(spread.placements)
         if strategies.adaptive:
             around = Surroundings(topology, rates, shape, replica_budget(strategies, spread.placements, shape))
             adaptive = _adaptive(group, spread, around, fetch())
