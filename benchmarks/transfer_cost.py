@@ -25,13 +25,25 @@ def decode_steps(events: Sequence[dict[str, Any]], rank: int) -> list[tuple[floa
 
 
 def steps_during(events: Sequence[dict[str, Any]], rank: int) -> list[int]:
-    """The numbers of the decode steps that ran while the rank's first transfer did, from begin to end."""
+    """The numbers of the decode steps that ran while the rank's first transfer did, from begin to end.
+
+    Until it ends no replica is in force, so that they do what the steps of a run without do.
+    """
     transfers = [(e["ts"], e["ts"] + e["dur"]) for e in events if e.get("cat") == "replicas" and e["pid"] == rank]
     if not transfers:
         raise SystemExit("no replica was fetched: none was predicted to pay")
     begin, end = transfers[0]
     steps = enumerate(decode_steps(events, rank))
     return [number for number, (at, duration) in steps if at >= begin and at + duration <= end]
+
+
+def ratios(with_transfer: Sequence[float], without: Sequence[float]) -> dict[str, float]:
+    """How much longer the steps are, in the middle and for the slowest tenth."""
+    tenth = {name: statistics.quantiles(found, n=10)[-1] for name, found in (("with", with_transfer), ("w/o", without))}
+    return {
+        "median": statistics.median(with_transfer) / statistics.median(without),
+        "slowest tenth": tenth["with"] / tenth["w/o"],
+    }
 
 
 def main() -> None:
@@ -46,24 +58,21 @@ def main() -> None:
     trace = options.work / "transfer.json"
     words = ["-m", str(subject.folder), "--prompt-file", str(subject.prompts), "--batch-size", str(REQUESTS // 2)]
     words += ["--max-tokens", "48", "--report", "json", "--trace", str(trace), "--dispatch", "collective"]
-    ratios = []
+    found: dict[str, list[float]] = {}
     for number in range(options.rounds):
-        events = {}
+        durations: dict[str, list[float]] = {}
+        during: list[int] = []
         for name, flags in (("adaptive", ADAPTIVE), ("plain", ())):
             run_on_hosts([*words, *flags], count=2, rate=options.link, logs=options.work / "logs" / f"transfer-{name}")
-            events[name] = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-        during = steps_during(events["adaptive"], 0)
-        medians = {
-            name: statistics.median(decode_steps(found, 0)[step][1] for step in during) / 1000
-            for name, found in events.items()
-        }
-        ratios.append(medians["adaptive"] / medians["plain"])
-        print(
-            f"round {number + 1}: {len(during)} decode steps during a transfer of replicas, median "
-            f"{medians['adaptive']:.1f} ms, without {medians['plain']:.1f} ms: {ratios[-1] - 1:+.1%}",
-            flush=True,
-        )
-    print(f"median {statistics.median(ratios) - 1:+.1%}")
+            events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+            during = during or steps_during(events, 0)
+            durations[name] = [decode_steps(events, rank)[step][1] for rank in range(2) for step in during]
+        of_round = ratios(durations["adaptive"], durations["plain"])
+        for name, ratio in of_round.items():
+            found.setdefault(name, []).append(ratio)
+        told = ", ".join(f"{name} {ratio - 1:+.1%}" for name, ratio in of_round.items())
+        print(f"round {number + 1}: {len(during)} decode steps on 2 ranks during a transfer: {told}", flush=True)
+    print(", ".join(f"{name} {statistics.median(every) - 1:+.1%}" for name, every in found.items()))
 
 
 if __name__ == "__main__":

@@ -108,13 +108,16 @@ def test_rows_over_a_capacity_are_warned_of_and_counted() -> None:
 
 
 def test_a_limit_of_what_leaves_the_node_is_warned_of() -> None:
-    """With each rank a node of its own and a fraction of 0, only what the ranks agree on leaves it, and no row."""
+    """With each rank a node of its own and a fraction of 0, no row leaves it; without the limit about half do."""
     done = generate("--nproc", "2", "--outgoing-fraction", "0", "--ranks-per-node", "1", "--dispatch", "collective")
     assert said(done).count("at most 0 of a batch's rows leave their node") == 1
     assert "this changes the model" in said(done)
     told = strategies(done)
     assert told["in_force"]["ranks_per_node"]["effect"] == "2 nodes"
-    assert told["bytes_between_nodes"] < told["rows"] * 4 * 256 / 4
+    assert told["rows_leaving_node"] == 0
+    assert told["in_force"]["outgoing_fraction"]["effect"] == "0.0% of the rows left their node; it changes the model"
+    free = strategies(generate("--nproc", "2", "--ranks-per-node", "1", "--dispatch", "collective"))
+    assert 0.3 < free["rows_leaving_node"] / free["rows"] < 0.7
 
 
 @pytest.mark.parametrize("dispatch", ["auto", "collective"])

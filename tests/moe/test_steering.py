@@ -155,8 +155,9 @@ def test_what_is_in_force_is_what_was_chosen_and_is_counted() -> None:
 
 def test_the_chooser_hears_of_the_placement_that_the_look_brought() -> None:
     class Mover(Follower):
-        def look(self, demand_LWE: Demand, tokens_a_step: float) -> None:
+        def look(self, demand_LWE: Demand, tokens_a_step: float) -> bool:
             self.placements = same_for_all(even_split(4, 1), 2)
+            return True
 
     load, chooser, mover = a_load(), Chooser(), Mover()
     steering, _ = steering_of(load, chooser, mover)
