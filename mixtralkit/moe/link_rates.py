@@ -1,6 +1,6 @@
 """How fast rows travel between ranks and how fast their experts compute, measured at the start with real exchanges.
 
-All ranks measure at the same time, as they work. A second run of each is the one that counts.
+All ranks measure at the same time, as they work.
 """
 
 import math
@@ -18,6 +18,7 @@ from mixtralkit.moe.placement.routes import Routes
 from mixtralkit.moe.routing import Routing
 
 LONG_ENOUGH = 0.04  # seconds: an exchange that takes so long tells the bandwidth
+ENOUGH_COMPUTING = 0.1  # seconds
 _A_FEW_BYTES, _FIRST_BYTES, _MOST_BYTES = 64, 64 << 10, 16 << 20  # to each rank
 _FEW_ROWS, _MANY_ROWS = 1, 64
 _ROUNDS = 20
@@ -27,11 +28,11 @@ Exchange = Callable[[Sequence[int], int], None]  # sends each of these ranks so 
 
 
 def measure_rates(
-    exchange: Exchange, collectives: Collectives, topology: Topology, experts: Experts, shape: ExpertShape
+    exchange: Exchange, collectives: Collectives, topology: Topology, layers: Sequence[Experts], shape: ExpertShape
 ) -> Rates:
     """The same on every rank: of each, what the slowest has. All ranks call this together.
 
-    `exchange` is how the dispatch in use moves bytes; `experts` are this rank's of some layer.
+    `exchange` is how the dispatch in use moves bytes; `layers` are the experts that this rank holds of each layer.
     """
     node = topology.node_of_rank[collectives.rank]
     near = [rank for rank in topology.ranks_of_node(node) if rank != collectives.rank]
@@ -39,7 +40,7 @@ def measure_rates(
     mine = {
         "node": _link(exchange, collectives, near),
         "network": _link(exchange, collectives, far),
-        "experts": _compute(experts, shape, collectives.device),
+        "experts": _compute(layers, shape, collectives),
     }
     told = collectives.all_gather_json(mine)
     node_bandwidth, node_latency = _slowest(told, "node")
@@ -116,22 +117,36 @@ def _seconds(exchange: Exchange, collectives: Collectives, peers: Sequence[int],
 
 
 @torch.inference_mode()
-def _compute(experts: Experts, shape: ExpertShape, device: torch.device) -> list[float]:
+def _compute(layers: Sequence[Experts], shape: ExpertShape, collectives: Collectives) -> list[float]:
     """FLOP a second with many rows an expert, and bytes of weights a second with few."""
-    count = len(list(experts.children()))
-    if not count:
+    layers = [experts for experts in layers if len(list(experts.children()))]
+    counts = [len(list(experts.children())) for experts in layers]
+    few, many = (_seconds_an_expert(layers, counts, rows, shape, collectives) for rows in (_FEW_ROWS, _MANY_ROWS))
+    if not sum(counts):
         return [math.inf, math.inf]
-    few, many = (_expert_seconds(experts, rows, shape, count, device) for rows in (_FEW_ROWS, _MANY_ROWS))
-    return [count * _MANY_ROWS * shape.flops_a_row / many, count * shape.weight_bytes / few]
+    return [_MANY_ROWS * shape.flops_a_row / many, shape.weight_bytes / few]
 
 
-def _expert_seconds(experts: Experts, rows: int, shape: ExpertShape, count: int, device: torch.device) -> float:
-    x_RD = torch.ones(rows * count, shape.width, device=device)
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        experts(x_RD, [rows] * count)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - begin)
-    return min(times[1:])
+def _seconds_an_expert(
+    layers: Sequence[Experts], counts: Sequence[int], rows: int, shape: ExpertShape, collectives: Collectives
+) -> float:
+    """Of `rows` rows each, layer after layer as in a step, so that no weights are in the caches from before.
+
+    A first pass brings them into memory. In the second all ranks are busy at the same time, as they are in a step.
+    """
+    device = collectives.device
+    collectives.all_gather_json(None)
+    reached = 0
+    begin = time.perf_counter()
+    for experts, count in zip(layers, counts, strict=True):
+        experts(torch.ones(rows * count, shape.width, device=device), [rows] * count)
+        reached += 1
+        if time.perf_counter() - begin > ENOUGH_COMPUTING:
+            break
+    collectives.all_gather_json(None)
+    begin = time.perf_counter()
+    for experts, count in zip(layers[:reached], counts, strict=False):
+        experts(torch.ones(rows * count, shape.width, device=device), [rows] * count)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - begin) / max(sum(counts[:reached]), 1)

@@ -134,7 +134,8 @@ def measured_rates(group: Group, strategies: Strategies, spread: Spread, shape: 
     else:
         exchange = exchange_over(collectives)
     with unbooked(collectives):
-        rates = measure_rates(exchange, collectives, arrangement.topology, arrangement.layers[0].experts, shape)
+        layers = [layer.experts for layer in arrangement.layers]
+        rates = measure_rates(exchange, collectives, arrangement.topology, layers, shape)
     if strategies.network_bandwidth is not None:
         rates = replace(rates, network_bandwidth=strategies.network_bandwidth)
     if strategies.compute_rate is not None:

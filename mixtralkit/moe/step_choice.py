@@ -17,7 +17,7 @@ _Layer = tuple[Placement, tuple[float, ...]]  # and the shares of its experts in
 
 CUTS = (1, 2, 3, 4, 6, 8)  # numbers of parts, to choose from
 _SAMPLED = 4  # layers that stand for all, if these differ: predicting is Python, between two steps
-WORTH_IT = 0.95  # a cut must be predicted to take at most this part of the time without: predictions err
+WORTH_IT = 0.9  # a cut must be predicted to take at most this part of the time without: predictions err
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ All ranks wait for the slowest rank, node or link, so of each part the greatest 
 
 Links are full duplex: what goes out does not slow down what comes in. The ranks of a node share its link to the
 others; those of one node do not disturb each other. The latency is the network's when there is more than one node.
-Where every rank holds every expert nothing is sent, and no message either.
+Where every rank holds every expert nothing is sent, and no message either. All-gather's first message has room for 8
+tokens, which it sends in any case.
 """
 
 from collections import defaultdict
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from mixtralkit.dist.topology import Topology
 from mixtralkit.moe.placement.plan import Placement
 from mixtralkit.moe.placement.routes import OwnersWE, nearest_owners
-from mixtralkit.moe.placement.traffic import link_rows, rows_sent
+from mixtralkit.moe.placement.traffic import Sent, link_rows, rows_sent, with_room
 
 # Of each dispatch, the messages there and back: collective sends counts before the rows.
 _MESSAGES = {"local": (0, 0), "collective": (2, 1), "all_gather": (1, 1), "peer": (1, 1)}
@@ -102,11 +103,21 @@ def layer_time(
     experts = max(_experts_seconds(demand_WE, owner_WE, rates, shape))
     if all(set(owner_E) == {rank} for rank, owner_E in enumerate(owner_WE)):
         return StepTime(0.0, experts, 0.0)
-    within, between = link_rows(rows_sent(demand_WE, owner_WE, dispatch, shape.top_k), topology)
-    way = shape.row_bytes * (max(within) / rates.node_bandwidth + max(between) / rates.network_bandwidth)
+    sent = rows_sent(demand_WE, owner_WE, dispatch, shape.top_k)
+    out = with_room(sent) if dispatch == "all_gather" else sent
     latency = rates.network_latency if topology.num_nodes > 1 else rates.node_latency
     there, back = _MESSAGES[dispatch]
-    return StepTime(way + there * latency, experts, way + back * latency)
+    return StepTime(
+        _way(out, topology, rates, shape) + there * latency,
+        experts,
+        _way(sent, topology, rates, shape) + back * latency,
+    )
+
+
+def _way(sent: Sequence[Sent], topology: Topology, rates: Rates, shape: ExpertShape) -> float:
+    """Seconds that rows take over the busiest links."""
+    within, between = link_rows(sent, topology)
+    return shape.row_bytes * (max(within) / rates.node_bandwidth + max(between) / rates.network_bandwidth)
 
 
 def overlapped_time(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from mixtralkit.dist.topology import Topology
 
 Sent = tuple[int, int, float]  # from this rank, to that one, so many rows
+ROOM = 9  # rows of all-gather's first message: its head, and 8 tokens (moe/dispatch/token_gather.py)
 
 
 def rows_sent(
@@ -38,6 +39,11 @@ def rows_of_ranks(demand_WE: Sequence[Sequence[float]], owner_WE: Sequence[Seque
         for demand, owner in zip(demand_E, owner_E, strict=True):
             rows_W[owner] += demand
     return rows_W
+
+
+def with_room(sent: Iterable[Sent]) -> list[Sent]:
+    """What all-gather sends on the way out: the room for the first tokens travels whether there are so many or not."""
+    return [(source, rank, max(rows, ROOM)) for source, rank, rows in sent]
 
 
 def link_rows(sent: Iterable[Sent], topology: Topology) -> tuple[list[float], list[float]]:
