@@ -99,7 +99,7 @@ def test_what_is_timed_is_sent() -> None:
 
 
 def test_a_long_exchange_is_not_repeated_in_larger_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Alone with a clock that makes each exchange take a second for 64 KiB: 2 of it, and 20 of a few bytes, are enough."""
+    """Alone, by a clock in which 64 KiB take a second each time: 2 of these, and 20 of a few bytes, are enough."""
     now = [0.0]
     asked: list[int] = []
 

@@ -3,8 +3,10 @@
 import pytest
 
 from mixtralkit.dist.topology import Topology
+from mixtralkit.moe.dispatch.token_gather import FIRST_TOKENS
 from mixtralkit.moe.placement.cost import ExpertShape, Rates, StepTime, expert_seconds, layer_time, overlapped_time
 from mixtralkit.moe.placement.plan import Placement, even_split
+from mixtralkit.moe.placement.traffic import ROOM
 
 # A row takes 1 s within a node, 10 s between nodes and 2 s to compute; to read an expert takes 5 s.
 RATES = Rates(
@@ -62,10 +64,17 @@ def test_peer_between_what_the_user_takes_for_nodes() -> None:
 
 
 def test_all_gather_by_hand() -> None:
-    """Ranks 0 and 3 have 5 and 3 tokens, which all others get. Into rank 1 come 5 within its node; each node sends its
-    tokens to two ranks of the other: 10 out of node 0 are the most.
+    """Ranks 0 and 3 have 5 and 3 tokens, which all others get. Every rank sends its head and room for 8 to each other:
+    9 rows within its node, 36 out of each node. Results come back for the tokens there are: 5 from rank 1 within its
+    node, and 10 into node 0 from the other's two ranks.
     """
-    assert layer_time(DEMAND, SPREAD, TWO_NODES, RATES, SHAPE, "all_gather") == StepTime(105 + 3, 18, 105 + 3)
+    there, back = 9 * 1 + 36 * 10, 5 * 1 + 10 * 10
+    assert layer_time(DEMAND, SPREAD, TWO_NODES, RATES, SHAPE, "all_gather") == StepTime(there + 3, 18, back + 3)
+
+
+def test_the_room_of_all_gathers_first_message() -> None:
+    """Is the one that the dispatch has."""
+    assert ROOM == FIRST_TOKENS + 1
 
 
 @pytest.mark.parametrize("dispatch", ["collective", "all_gather"])
