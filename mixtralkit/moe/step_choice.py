@@ -17,6 +17,9 @@ _Layer = tuple[Placement, tuple[float, ...]]  # and the shares of its experts in
 
 CUTS = (1, 2, 3, 4, 6, 8)  # numbers of parts, to choose from
 _SAMPLED = 4  # layers that stand for all, if these differ: predicting is Python, between two steps
+# In a part, on the rank that has most. Of smaller parts predictions are too low by half: what a part costs beyond its
+# rows and weights is not in them (benchmarks/results).
+_FEWEST_TOKENS = 32
 WORTH_IT = 0.9  # a cut must be predicted to take at most this part of the time without: predictions err
 
 
@@ -85,7 +88,11 @@ class StepChooser:
         return total * self._scale
 
     def _choose(self, tokens_W: Sequence[int]) -> Choice:
-        choices = self.alternatives(tokens_W)
+        choices = [
+            choice
+            for choice in self.alternatives(tokens_W)
+            if choice.parts == self.cuts[0] or choice.parts * _FEWEST_TOKENS <= max(tokens_W)
+        ]
         whole = min((choice for choice in choices if choice.parts == self.cuts[0]), key=lambda choice: choice.seconds)
         best = min(choices, key=lambda choice: choice.seconds)
         return best if best.seconds < WORTH_IT * whole.seconds else whole
