@@ -141,10 +141,11 @@ def _alternatives(session: Session, case: _Case, rates: Mapping[str, Rates]) -> 
 
 
 def _cuts(strategies: Strategies, group: Group) -> tuple[int, ...]:
-    """Those that the run chose from, or with an overlap could have; a capacity goes with none."""
-    if strategies.overlaps:
-        return tuple(sorted({1, *cuts_of(strategies, group)}))
-    return (1,) if strategies.drops_rows else CUTS
+    """Those that the run chose from, or could have; a capacity goes with none."""
+    if strategies.drops_rows:
+        return (1,)
+    chosen_from = cuts_of(strategies, group)
+    return CUTS if chosen_from == (1,) else tuple(sorted({1, *chosen_from}))
 
 
 def _affordable(case: _Case, found: Sequence[Alternative], layers: int) -> int:

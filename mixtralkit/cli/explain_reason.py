@@ -2,22 +2,25 @@
 
 from mixtralkit.cli.session import Session
 from mixtralkit.cli.sizes import counted
+from mixtralkit.moe.steering_setup import cuts_of
 from mixtralkit.moe.step_choice import WORTH_IT, Choice
-from mixtralkit.moe.strategies import Strategies
 
 
 def reason(session: Session, choice: Choice, whole_seconds: float, among: tuple[str, ...]) -> str:
     """For `choice` `among` dispatches, the fastest of which is predicted to take `whole_seconds` in one piece."""
     dispatch = f"predicted to be the faster of {' and '.join(among)}" if len(among) > 1 else session.dispatch_reason
-    parts = _parts(session.strategies, choice, whole_seconds)
+    parts = _parts(session, choice, whole_seconds)
     return f"{choice.dispatch} ({dispatch}), {parts}, {_placed(session)}"
 
 
-def _parts(strategies: Strategies, choice: Choice, whole_seconds: float) -> str:
+def _parts(session: Session, choice: Choice, whole_seconds: float) -> str:
+    strategies = session.strategies
     if not strategies.overlaps:
         return "in one piece (overlap is off)"
     if strategies.overlap != "auto":
         return f"in {counted(choice.parts, 'part')} (as asked)"
+    if cuts_of(session.strategies, session.group) == (1,):
+        return "in one piece (there is one group, or one host, where the cores that compute move the rows)"
     if choice.parts == 1:
         return f"in one piece (no cut is predicted to save {1 - WORTH_IT:.0%})"
     saved = 1 - choice.seconds / whole_seconds

@@ -25,6 +25,7 @@ def gather_report(session: Session) -> dict[str, Any]:
         "host": socket.gethostname(),
         "device": str(group.device),
         "experts": _held_everywhere(session),
+        "experts_vary": len({p.experts_of(group.rank) for p in session.steered.steering.placements}) > 1,
         "load_seconds": session.load_seconds,
         "peak_memory_bytes": peak_memory(),
         "peak_device_memory_bytes": peak_device_memory(group.device),
@@ -78,6 +79,13 @@ def report_text(report: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _held(rank: dict[str, Any]) -> str:
+    """The experts of all layers; in some there may be others besides."""
+    if not rank["experts_vary"]:
+        return spans(rank["experts"])
+    return f"{spans(rank['experts'])} and others by layer" if rank["experts"] else "by layer"
+
+
 def _held_everywhere(session: Session) -> list[int]:
     """The experts that this rank holds in every layer."""
     held = [set(placement.experts_of(session.group.rank)) for placement in session.steered.steering.placements]
@@ -117,7 +125,7 @@ def _rank_table(ranks: Sequence[dict[str, Any]]) -> list[str]:
             str(rank["rank"]),
             rank["host"],
             rank["device"],
-            spans(rank["experts"]),
+            _held(rank),
             f"{rank['rows']:,}",
             size(rank["bytes_sent"]),
             size(rank["peak_memory_bytes"]),

@@ -73,7 +73,7 @@ def _effects(session: Session, figures: Mapping[str, Any]) -> dict[str, str]:
     strategies = session.strategies
     words = {
         "overlap": _overlap(figures),
-        "group_size": f"{counted(_most_parts(figures), 'part')} at most",
+        "group_size": _groups(session),
         "placement": _placement(figures),
         "hot_experts": _replicas(figures),
         "replica_memory": f"{size(max(figures['replica_bytes_of_ranks']))} of it used on the fullest rank",
@@ -100,6 +100,8 @@ def _uncut_because(session: Session) -> str:
     """Why a step might not have been cut."""
     if session.group.world_size == 1:
         return "there is one rank, and nothing travels"
+    if not session.strategies.overlaps:
+        return "as asked"
     if cuts_of(session.strategies, session.group) != (1,):
         return "none was predicted to become faster"
     if session.group.topology.num_nodes == 1 and session.group.device.type == "cpu":
@@ -126,6 +128,8 @@ def _overlap(figures: Mapping[str, Any]) -> str:
 
 def _placement(figures: Mapping[str, Any]) -> str:
     moves = figures["moves"]
+    if len(figures["replica_bytes_of_ranks"]) == 1:
+        return "there is one rank, which holds all experts"
     if moves is None:
         return _replicas(figures)
     refused = f", {moves['replicas_refused']} refused" if moves["replicas_refused"] else ""
@@ -145,11 +149,16 @@ def _replicas(figures: Mapping[str, Any]) -> str:
 
 def _dropped(figures: Mapping[str, Any]) -> str:
     dropped, rows = figures["dropped_rows"], figures["rows"]
+    if not dropped:
+        return f"none of {rows:,} rows dropped"
     return f"{counted(dropped, 'row')} of {rows:,} dropped ({dropped / max(rows, 1):.2%}), which may change the text"
 
 
-def _most_parts(figures: Mapping[str, Any]) -> int:
-    return max((step["parts"] for step in figures["steps"]), default=1)
+def _groups(session: Session) -> str:
+    world_size, group_size = session.group.world_size, session.strategies.group_size
+    groups = 1 if group_size is None else -(-world_size // group_size)
+    alone = ", so there is nothing to overlap; smaller groups make more" if groups == 1 else ""
+    return f"{counted(world_size, 'rank')} in {counted(groups, 'group')}, as many stages{alone}"
 
 
 def _replica_bytes(session: Session) -> list[int]:
