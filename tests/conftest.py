@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from mixtralkit import log
 from mixtralkit.env import launch_env
 from mixtralkit.fastermoe_env import fastermoe_env
 
@@ -31,6 +32,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     launch_env.cache_clear()
     fastermoe_env.cache_clear()
+    log._noticed.clear()  # what one test was told once, the next may be told again
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     yield

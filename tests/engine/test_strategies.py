@@ -15,7 +15,7 @@ from mixtralkit.dist.topology import Topology
 from mixtralkit.engine.engine import Engine
 from mixtralkit.engine.request import Completion, Request, SamplingParams
 from mixtralkit.model.transformer import Transformer
-from mixtralkit.moe import adaptive, steering
+from mixtralkit.moe import adaptive, steering, step_choice
 from mixtralkit.moe.placement.hot_experts import replicate_in_layers
 from mixtralkit.moe.step_choice import CUTS
 from mixtralkit.tokenizer import Tokenizer
@@ -87,10 +87,20 @@ def setup_of(config: ModelConfig, size: int, dispatch: str, overlap: str, placem
     )
 
 
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `answers` sets is set back: with one rank it runs in this process."""
+    monkeypatch.setattr(adaptive, "Transfer", adaptive.Transfer)
+    monkeypatch.setattr(steering, "LOOK_STEPS", steering.LOOK_STEPS)
+    monkeypatch.setattr(step_choice, "_FEWEST_TOKENS", step_choice._FEWEST_TOKENS)
+    monkeypatch.setattr(step_choice, "WORTH_IT", step_choice.WORTH_IT)
+
+
 def answers(collectives: Collectives, folder: Path, config: ModelConfig, names: list[str]) -> dict[Any, Any]:
     """By combination, the completions of a rank and what its steering did."""
     adaptive.Transfer = PromptTransfer  # type: ignore[assignment,misc]
     steering.LOOK_STEPS = LOOK_STEPS
+    step_choice._FEWEST_TOKENS, step_choice.WORTH_IT = 1, 1.0  # so that steps of these few tokens are cut
     found = {}
     for combination in product(names, overlaps_at(collectives.size), PLACEMENTS):
         setup = setup_of(config, collectives.size, *combination)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mixtralkit.dist.collectives import Collectives
+from mixtralkit.moe import step_choice
 from mixtralkit.moe.adaptive import AdaptivePlacement
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.overlap import Overlap
@@ -196,7 +197,8 @@ def test_the_load_of_all_is_known_to_all() -> None:
 
 
 def _steps(collectives: Collectives) -> tuple[dict[tuple[str, int], int], list[bool]]:
-    """Real steps of a real model, with the numbers of tokens as the engine tells them."""
+    """Real steps of a real model, with the numbers of tokens as the engine tells them; small ones may be cut."""
+    step_choice._FEWEST_TOKENS = 1
     setup = Setup(("collective", "all_gather"), cuts=(1, 2, 4), placements=moved_homes(TINY, 2))
     steered = steer(random_model(TINY), collectives, setup)
     plain, same = random_model(TINY), []
