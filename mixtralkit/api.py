@@ -65,7 +65,14 @@ def generate(
     requests = [
         Request(
             tuple(tokenizer.encode(prompt)),
-            SamplingParams(max_tokens, temperature, top_p, top_k, seed + number, stops),
+            SamplingParams(
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                seed=seed + number,
+                stop=stops,
+            ),
         )
         for number, prompt in enumerate(prompts)
     ]

@@ -78,7 +78,14 @@ class SamplingOptions:
     def params(self) -> SamplingParams:
         """The options as the engine takes them; raises `UsageError` for a value out of range."""
         try:
-            return SamplingParams(self.max_tokens, self.temperature, self.top_p, self.top_k, self.seed, self.stop)
+            return SamplingParams(
+                max_tokens=self.max_tokens,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                seed=self.seed,
+                stop=self.stop,
+            )
         except RequestError as error:
             field, _, rest = str(error).partition(" ")
             raise UsageError(f"--{field.replace('_', '-')} {rest}") from error

@@ -1,7 +1,6 @@
 """What ranks tell each other so that they stay in step: the requests once, and after every step its tokens."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import torch
 
@@ -14,10 +13,8 @@ def share_requests(control: Collectives, requests: Sequence[Request]) -> list[Re
     """Rank 0's requests, on every rank; what the others pass is not looked at."""
     if control.size == 1:
         return list(requests)
-    told = control.broadcast_json([[request.prompt_tokens, asdict(request.params)] for request in requests])
-    return [
-        Request(tuple(tokens), SamplingParams(**{**params, "stop": tuple(params["stop"])})) for tokens, params in told
-    ]
+    told = control.broadcast_json([[request.prompt_tokens, request.params.to_json()] for request in requests])
+    return [Request(tuple(tokens), SamplingParams.from_json(params)) for tokens, params in told]
 
 
 def share_tokens(

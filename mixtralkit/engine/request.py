@@ -1,45 +1,104 @@
-"""What a user asks for, and what comes back."""
+"""What a user asks for, and what comes back. Needs neither torch nor numpy, so that a refusal comes at once."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
 
 from mixtralkit.errors import RequestError
 
-FinishReason = Literal["eos", "stop", "length", "context", "interrupted"]
+FinishReason = Literal["eos", "stop", "length", "context", "interrupted", "error"]
+GrammarKind = Literal["json_schema", "json_object", "regex"]
+LONGEST_GRAMMAR = 64 * 1024  # characters: what a real schema needs many times over
 
 
 @dataclass(frozen=True)
+class Grammar:
+    """What a response must look like: a JSON document of a schema, any JSON object, or a regular expression.
+
+    `text` is the JSON schema, nothing (""), or the expression, which the whole response matches.
+    Raises `RequestError` for another kind or a text that is too long; `grammar.check_grammar` looks into the text.
+    """
+
+    kind: GrammarKind
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        kinds = get_args(GrammarKind)
+        _check("grammar kind", self.kind, self.kind in kinds, "one of " + ", ".join(kinds))
+        if not isinstance(self.text, str) or len(self.text) > LONGEST_GRAMMAR:
+            raise RequestError(f"grammar is too long or no text; at most {LONGEST_GRAMMAR} characters are possible")
+        if bool(self.text) == (self.kind == "json_object"):
+            raise RequestError(
+                "grammar json_object takes no text; give a json_schema to say what the object holds"
+                if self.text
+                else f"grammar {self.kind} has no text; give the {self.kind.replace('_', ' ').replace('json', 'JSON')}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplingParams:
     """How to choose tokens and when to stop.
 
-    A `temperature` of 0 takes the likeliest token. Otherwise `top_k` (0: all) and then `top_p` narrow the choice.
-    `seed` decides all random draws of the request: the same request gives the same text in any batch and at any world
-    size.
-    Raises `RequestError` for a value out of range.
+    A `temperature` of 0 takes the likeliest token. Otherwise `min_p`, `top_k` (0: all) and then `top_p` narrow the
+    choice. `seed` decides all random draws of the request: the same request gives the same text in any batch and at
+    any world size.
+
+    `stop` strings and `stop_token_ids` end the response; with `ignore_eos` the EOS token does not. Neither of these
+    tokens is chosen before there are `min_tokens`. `repetition_penalty` counts prompt and response, the other two
+    the response only; `logit_bias` is pairs of a token id and what is added to its logit. `logprobs` and
+    `prompt_logprobs` ask for the log probability of every token, and of so many likeliest alternatives to each.
+    `stop` may also be given as one string, sequences as lists and `logit_bias` as a dict.
+
+    Raises `RequestError` for a value out of range; its message begins with the field's name.
     """
 
     max_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
-        _check("max_tokens", self.max_tokens, self.max_tokens >= 1, "at least 1")
-        _check("temperature", self.temperature, 0 <= self.temperature < float("inf"), "0 (greedy) or more")
-        _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")
-        _check("top_k", self.top_k, self.top_k >= 0, "0 (all) or more")
-        _check("seed", self.seed, 0 <= self.seed < 2**63, "between 0 and 2**63 - 1")
-        _check("stop", self.stop, all(self.stop), "strings that are not empty")
+        for field, plain in (("stop", _strings), ("stop_token_ids", _tuple), ("logit_bias", _pairs)):
+            object.__setattr__(self, field, plain(getattr(self, field)))
+        for field, (good, allowed) in _ALLOWED.items():
+            value = getattr(self, field)
+            _check(field, value, good(value), allowed)
+        at_most = f"at most max_tokens, {self.max_tokens}"
+        _check("min_tokens", self.min_tokens, self.min_tokens <= self.max_tokens, at_most)
+
+    def to_json(self) -> dict[str, Any]:
+        """What differs from the defaults, as JSON can say it."""
+        told = asdict(self)
+        return {field.name: told[field.name] for field in fields(self) if getattr(self, field.name) != field.default}
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> "SamplingParams":
+        """What `to_json` told."""
+        grammar = told.get("grammar")
+        return cls(**{**told, "grammar": Grammar(**grammar) if grammar else None})
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt in tokens, and what to do with it."""
+    """A prompt in tokens, and what to do with it. Of those that wait, a smaller `priority` comes first."""
 
     prompt_tokens: tuple[int, ...]
     params: SamplingParams
+    priority: int = 0
 
     def check(self, vocab_size: int, context: int) -> None:
         """Raise `RequestError` when a model of this vocabulary and context cannot serve the request."""
@@ -50,9 +109,17 @@ class Request:
                 f"the prompt has {len(self.prompt_tokens)} tokens, but the model's context is {context} and must "
                 f"hold the response too; shorten the prompt to at most {context - 1} tokens"
             )
-        outside = [token for token in self.prompt_tokens if not 0 <= token < vocab_size]
-        if outside:
-            raise RequestError(f"token id {outside[0]} is outside the vocabulary of 0 to {vocab_size - 1}")
+        biased = tuple(token for token, _ in self.params.logit_bias)
+        for what, tokens in (
+            ("", self.prompt_tokens),
+            ("stop_token_ids: ", self.params.stop_token_ids),
+            ("logit_bias: ", biased),
+        ):
+            outside = [token for token in tokens if not 0 <= token < vocab_size]
+            if outside:
+                raise RequestError(f"{what}token id {outside[0]} is outside the vocabulary of 0 to {vocab_size - 1}")
+        for name, count in (("logprobs", self.params.logprobs), ("prompt_logprobs", self.params.prompt_logprobs)):
+            _check(name, count, (count or 0) <= vocab_size, f"at most the vocabulary's size, {vocab_size}")
 
 
 @dataclass(frozen=True)
@@ -73,3 +140,63 @@ class Completion:
 def _check(name: str, value: object, good: bool, allowed: str) -> None:
     if not good:
         raise RequestError(f"{name} is {value!r}; it must be {allowed}")
+
+
+def _strings(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else _tuple(value)
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _pairs(value: Any) -> Any:
+    pairs = value.items() if isinstance(value, dict) else value
+    return tuple(_tuple(pair) for pair in pairs) if isinstance(value, dict | list | tuple) else value
+
+
+def _whole(low: float, high: float = math.inf) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _number(low: float, high: float) -> Callable[[Any], bool]:
+    """Whether a value is a finite number in the range; NaN is in none."""
+    return lambda value: isinstance(value, int | float) and low <= value <= high and math.isfinite(value)
+
+
+def _count(value: Any) -> bool:
+    return value is None or _whole(0)(value)
+
+
+def _each(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda values: isinstance(values, tuple) and all(good(value) for value in values)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_bias(pair: Any) -> bool:
+    return isinstance(pair, tuple) and len(pair) == 2 and _whole(0)(pair[0]) and _number(-100, 100)(pair[1])
+
+
+_PENALTY = (_number(-2, 2), "between -2 and 2")
+_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "max_tokens": (_whole(1), "at least 1"),
+    "temperature": (_number(0, math.inf), "0 (greedy) or more"),
+    "top_p": (lambda value: _number(0, 1)(value) and value > 0, "above 0 and at most 1"),
+    "top_k": (_whole(0), "0 (all) or more"),
+    "min_p": (_number(0, 1), "between 0 (all) and 1"),
+    "seed": (_whole(0, 2**63 - 1), "between 0 and 2**63 - 1"),
+    "stop": (_each(_is_text), "strings that are not empty"),
+    "stop_token_ids": (_each(_whole(0)), "token ids"),
+    "ignore_eos": (lambda value: isinstance(value, bool), "true or false"),
+    "min_tokens": (_whole(0), "0 or more"),
+    "repetition_penalty": (lambda value: _number(0, math.inf)(value) and value > 0, "above 0; 1 is none"),
+    "presence_penalty": _PENALTY,
+    "frequency_penalty": _PENALTY,
+    "logit_bias": (_each(_is_bias), "pairs of a token id and a bias between -100 and 100"),
+    "logprobs": (_count, "0 or more, or None"),
+    "prompt_logprobs": (_count, "0 or more, or None"),
+    "grammar": (lambda value: value is None or isinstance(value, Grammar), "a Grammar or None"),
+}
