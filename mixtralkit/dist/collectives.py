@@ -10,6 +10,7 @@ Of torch's all-gathers the list form is used, because its name is the same in ev
 """
 
 import json
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -17,6 +18,8 @@ import torch
 import torch.distributed as dist
 
 DEFAULT_TIMEOUT = 60.0
+_CELL = 2048  # bytes of a trade's first message: the length of all there is, and as much of it as there is room for
+_LENGTH = struct.Struct("<q")
 
 
 class Collectives:
@@ -88,6 +91,31 @@ class Collectives:
         for work in works:
             work.wait()
 
+    def trade_with_first(self, content: bytes) -> list[bytes]:
+        """Give `content` to rank 0, which gives its own to every other rank; on the CPU only.
+
+        Returns on rank 0 what every rank gave, in their order and with its own, and elsewhere what rank 0 gave, alone.
+        Takes one message each way while that is short, and a second one where it is not: cheap enough for every step.
+        """
+        if self._group is None:
+            return [content]
+        self.calls += 1
+        peers = range(1, self.size) if self.rank == 0 else range(1)
+        cells = [torch.empty(_CELL, dtype=torch.uint8) for _ in peers]
+        coming = [self._group.recv([cell], peer, 0) for cell, peer in zip(cells, peers, strict=True)]
+        going = [self._group.send([part], peer, 0) for part in _letter(content) for peer in peers]
+        rests = []
+        for peer, cell, work in zip(peers, cells, coming, strict=True):
+            work.wait()
+            rests.append(torch.empty(max(0, _letter_bytes(cell) - _CELL), dtype=torch.uint8))
+            going += [self._group.recv([rest], peer, 0) for rest in rests[-1:] if rest.numel()]
+        for work in going:
+            work.wait()
+        nbytes = max(_CELL, _LENGTH.size + len(content))
+        self._count([nbytes if rank in peers else 0 for rank in range(self.size)])
+        came = [_read_letter(cell, rest) for cell, rest in zip(cells, rests, strict=True)]
+        return [content, *came] if self.rank == 0 else came
+
     def broadcast_json(self, value: Any) -> Any:
         """Rank 0's `value`, which must be JSON; the other ranks' is not looked at."""
         if self._group is None:
@@ -141,6 +169,21 @@ class _ExchangeRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return ctx.collectives.all_to_all(grad.contiguous(), ctx.receive, ctx.send), None, None, None
+
+
+def _letter(content: bytes) -> Sequence[torch.Tensor]:
+    """`content` with its length in front, as uint8: a full cell, and the rest if there is one."""
+    letter = torch.frombuffer(bytearray(_LENGTH.pack(len(content)) + content).ljust(_CELL, b"\0"), dtype=torch.uint8)
+    return [part for part in (letter[:_CELL], letter[_CELL:]) if part.numel()]
+
+
+def _letter_bytes(cell: torch.Tensor) -> int:
+    """How long the letter is that begins with `cell`."""
+    return _LENGTH.size + int(_LENGTH.unpack_from(cell.numpy().tobytes())[0])
+
+
+def _read_letter(cell: torch.Tensor, rest: torch.Tensor) -> bytes:
+    return (cell.numpy().tobytes() + rest.numpy().tobytes())[_LENGTH.size : _letter_bytes(cell)]
 
 
 def _nothing() -> None:
