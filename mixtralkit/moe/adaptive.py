@@ -1,7 +1,8 @@
 """The placement follows the load while the program runs: hot experts get replicas, and lose them when they cool down.
 
-From the load of all ranks every rank decides alike what to hold next (placement/transition.py), and fetches it in the
-background (placement/transfer.py). When all have it and have proved it, they switch together, between two steps.
+From the load of all ranks every rank decides alike what to hold next (placement/transition.py), which they compare
+before anything moves, and fetches it in the background (placement/transfer.py). When all have it and have proved it,
+they switch together, between two steps.
 """
 
 import zlib
@@ -19,7 +20,7 @@ from mixtralkit.moe.placement.cost import ExpertShape, Rates
 from mixtralkit.moe.placement.plan import Placement
 from mixtralkit.moe.placement.rebalance import Demand
 from mixtralkit.moe.placement.replica import Replica, replicas_beyond
-from mixtralkit.moe.placement.transfer import UNKNOWN, Fetch, Transfer, failures
+from mixtralkit.moe.placement.transfer import Fetch, Transfer, failures
 from mixtralkit.moe.placement.transition import next_placements
 from mixtralkit.moe.timeline import REPLICAS, Span, Timeline
 
@@ -81,23 +82,33 @@ class AdaptivePlacement:
     def look(self, demand_LWE: Demand, tokens_a_step: float) -> bool:
         """Go on from where things stand, given the rows of an average step; returns whether anything moves or moved.
 
-        All ranks call it together. Raises `RankFailure` when they have come to different decisions.
+        All ranks call it together. Raises `RankFailure` on all of them when they have come to different decisions.
         """
-        if self._transfer is None:
-            return self._decide(demand_LWE, tokens_a_step)
         transfer = self._transfer
-        sums = transfer.sums + [UNKNOWN] * (MOVES - len(transfer.sums))
-        mine = [zlib.crc32(repr(transfer.replicas).encode()), int(transfer.finished), *sums]
-        told = self._control.all_gather(torch.tensor(mine, dtype=torch.int64)).tolist()
-        if len({plan for plan, *_ in told}) > 1:
-            raise RankFailure("the ranks have decided on different placements; this is a bug, please report it")
-        if all(finished for _, finished, *_ in told):
-            self._end_transfer(transfer, [sums for _, _, *sums in told], demand_LWE)
+        if transfer is None:
+            self._wanted = self._decide(demand_LWE, tokens_a_step)
+            self._compare()
+            return self._begin(demand_LWE)
+        mine = torch.tensor([int(transfer.finished), *transfer.sums], dtype=torch.int64)
+        told = self._control.all_gather(mine).tolist()
+        if all(finished for finished, *_ in told):
+            self._end_transfer(transfer, [sums for _, *sums in told], demand_LWE)
         return True
 
-    def _decide(self, demand_LWE: Demand, tokens_a_step: float) -> bool:
+    def _compare(self) -> None:
+        """Raise `RankFailure` where another rank wants other placements: what follows would hang or mix them up."""
+        digest = torch.tensor([zlib.crc32(repr(self._wanted).encode())])
+        digests = self._control.all_gather(digest).flatten().tolist()
+        others = [f"rank {rank}" for rank, theirs in enumerate(digests) if theirs != digests[0]]
+        if others:
+            raise RankFailure(
+                f"{' and '.join(others)} decided on another placement of the experts than rank 0; this is a bug: "
+                "please report it, and do without an adaptive placement for now"
+            )
+
+    def _decide(self, demand_LWE: Demand, tokens_a_step: float) -> tuple[Placement, ...]:
         around = self._around
-        wanted = next_placements(
+        return next_placements(
             demand_LWE,
             self.placements,
             self._homes,
@@ -110,10 +121,12 @@ class AdaptivePlacement:
             horizon=HORIZON_TOKENS / tokens_a_step,
             refused=self._refused,
         )
-        coming = sorted(replicas_beyond(self.placements, wanted))
-        if wanted == self.placements:
+
+    def _begin(self, demand_LWE: Demand) -> bool:
+        """Set about what is wanted; returns whether that is anything."""
+        if self._wanted == self.placements:
             return False
-        self._wanted = wanted
+        coming = sorted(replicas_beyond(self.placements, self._wanted))
         if not coming:
             self._put_in_force(demand_LWE, {})
             return True

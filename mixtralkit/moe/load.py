@@ -27,7 +27,7 @@ class ExpertLoad:
         self._half_life = half_life
         self._decayed_LE = torch.zeros(num_layers, num_experts, dtype=torch.float64, device=device)
         self._settled_LE = self._rows_LE.clone()  # the rows that are in the decayed count
-        self._tokens = 0  # of the steps since then
+        self._tokens = 0  # of all ranks, marked since then
 
     def count(self, layer: int, expert_ids_TK: torch.Tensor) -> None:
         """Add the rows of one call of one layer. Does not wait for the device."""
@@ -36,10 +36,10 @@ class ExpertLoad:
         if self._pending_rows[layer] >= _PENDING:
             self._count_pending(layer)
 
-    def mark_step(self, tokens: int) -> None:
-        """A step has ended that took `tokens` of all ranks together through the model; to be called between two steps.
+    def mark_tokens(self, tokens: int) -> None:
+        """The steps since the last call took `tokens` of all ranks together through the model.
 
-        All ranks call it with the same number, so that their decayed counts can be added up.
+        To be called between two steps, by all ranks with the same number, so that their decayed counts can be added up.
         """
         self._tokens += tokens
         if 2 * self._tokens >= self._half_life:
@@ -53,7 +53,7 @@ class ExpertLoad:
 
     @property
     def decayed_LE(self) -> torch.Tensor:
-        """The rows so far, float64, the later ones counting more. Without `mark_step` nothing decays."""
+        """The rows so far, float64, the later ones counting more. Without `mark_tokens` nothing decays."""
         self._settle()
         return self._decayed_LE.clone()
 

@@ -61,7 +61,7 @@ class Steering:
 
     def _look(self) -> None:
         """See what the tokens since the last look asked for, and follow them; less often while that changes nothing."""
-        self._load.mark_step(self._tokens_since)
+        self._load.mark_tokens(self._tokens_since)
         tokens_a_step = self._tokens_since / self._steps_since
         self._steps_since = self._tokens_since = 0
         demand_LWE = share_load(self._control, self._load, tokens_a_step * self._arrangement.top_k)

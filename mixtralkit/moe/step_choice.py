@@ -72,11 +72,7 @@ class StepChooser:
 
     def alternatives(self, tokens_W: Sequence[int]) -> list[Choice]:
         """All choices that there are, with their predicted times."""
-        return [
-            Choice(dispatch, parts, self.predict(dispatch, parts, tokens_W))
-            for dispatch in self.dispatches
-            for parts in self.cuts
-        ]
+        return self._predicted(self.cuts, tokens_W)
 
     def predict(self, dispatch: str, parts: int, tokens_W: Sequence[int]) -> float:
         """Seconds of all MoE layers in a step."""
@@ -88,14 +84,19 @@ class StepChooser:
         return total * self._scale
 
     def _choose(self, tokens_W: Sequence[int]) -> Choice:
-        choices = [
-            choice
-            for choice in self.alternatives(tokens_W)
-            if choice.parts == self.cuts[0] or choice.parts * _FEWEST_TOKENS <= max(tokens_W)
-        ]
-        whole = min((choice for choice in choices if choice.parts == self.cuts[0]), key=lambda choice: choice.seconds)
+        fewest, *others = self.cuts
+        cuts = [fewest, *(parts for parts in others if parts * _FEWEST_TOKENS <= max(tokens_W))]
+        choices = self._predicted(cuts, tokens_W)
+        whole = min((choice for choice in choices if choice.parts == fewest), key=lambda choice: choice.seconds)
         best = min(choices, key=lambda choice: choice.seconds)
         return best if best.seconds < WORTH_IT * whole.seconds else whole
+
+    def _predicted(self, cuts: Sequence[int], tokens_W: Sequence[int]) -> list[Choice]:
+        return [
+            Choice(dispatch, parts, self.predict(dispatch, parts, tokens_W))
+            for dispatch in self.dispatches
+            for parts in cuts
+        ]
 
 
 def _shares(demand_WE: Sequence[Sequence[float]]) -> tuple[float, ...]:

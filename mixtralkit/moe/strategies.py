@@ -1,7 +1,7 @@
 """Which strategies are in force for a run, and who asked for each. Checked once, when made, and never changed after.
 
 All ranks must have equal ones. Those that leave every row where the gate sent it change the speed and nothing else;
-`drops_rows` and `moves_rows` tell of those that may change the text.
+a capacity (`drops_rows`) and an `outgoing_fraction` may change the text.
 """
 
 import math
@@ -95,11 +95,6 @@ class Strategies:
     def drops_rows(self) -> bool:
         """Whether rows over a capacity are dropped, which may change the text."""
         return self.capacity_factor is not None or self.capacity_cold is not None
-
-    @property
-    def moves_rows(self) -> bool:
-        """Whether the gate is held to experts of its node, which changes the model."""
-        return self.outgoing_fraction is not None and self.outgoing_fraction < 1
 
     def given(self, name: str) -> bool:
         """Whether the field `name` was asked for."""

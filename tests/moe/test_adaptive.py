@@ -12,7 +12,7 @@ from torch import nn
 
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.dist.topology import Topology
-from mixtralkit.errors import CheckpointError
+from mixtralkit.errors import CheckpointError, RankFailure
 from mixtralkit.moe import adaptive
 from mixtralkit.moe.placement.plan import Placement
 from mixtralkit.moe.placement.rebalance import Demand
@@ -230,3 +230,26 @@ def test_nobody_waits_for_a_fetch_and_nobody_switches_alone() -> None:
     assert first == second
     assert first[0] == [0, 0, 0, 0]
     assert first[2]
+
+
+def _dissent(collectives: Collectives, setup: Setup, demand: Demand) -> tuple[str, list[int]]:
+    """Rank 1 finds that everything may stay where it is, the others do not; what a rank hears, and what it fetched."""
+    if collectives.rank == 1:
+        adaptive.next_placements = lambda demand_LWE, current, *others, **limits: tuple(current)
+    fetched: list[int] = []
+
+    def fetch(layer: int, expert: int) -> nn.Module:
+        fetched.append(expert)
+        raise AssertionError("nothing is to be fetched")
+
+    steered = steer(random_model(TINY), collectives, setup, fetch)
+    with pytest.raises(RankFailure) as caught:
+        steered.adaptive.look(demand, 100.0)
+    return str(caught.value), fetched
+
+
+def test_a_rank_that_decides_otherwise_is_named_before_anything_moves() -> None:
+    """Without a comparison rank 1 would not take part in the exchanges of the others' transfer."""
+    for message, fetched in run_ranks(3, _dissent, _setup(3, places=1), demand_for({0: 1}, 3)):
+        assert message.startswith("rank 1 decided on another placement of the experts than rank 0")
+        assert not fetched

@@ -17,7 +17,7 @@ def test_every_row_is_counted_once(calls: int) -> None:
         load.count(1, torch.tensor([[call % 3]]))
     expected = [sum(call % 3 == expert for call in range(calls)) for expert in range(3)]
     assert load.rows_LE.tolist() == [[0, 0, 0], expected]
-    assert load.decayed_LE.tolist() == [[0, 0, 0], expected]  # as no step was marked
+    assert load.decayed_LE.tolist() == [[0, 0, 0], expected]  # as no tokens were marked
     assert load.rows_LE.tolist() == [[0, 0, 0], expected]
 
 
@@ -26,7 +26,7 @@ def test_what_was_read_does_not_change() -> None:
     load.count(0, torch.tensor([[0, 1], [1, 0]]))
     before, decayed = load.rows_LE, load.decayed_LE
     load.count(0, torch.tensor([[1]]))
-    load.mark_step(7)
+    load.mark_tokens(7)
     assert (before.tolist(), decayed.tolist()) == ([[2, 2]], [[2, 2]])
     assert load.rows_LE.tolist() == [[2, 3]]
     assert load.decayed_LE[0, 0] < 2
@@ -36,7 +36,7 @@ def test_what_was_read_does_not_change() -> None:
 def step(load: ExpertLoad, experts: list[int]) -> None:
     """A step of one token an expert of `experts`, top-1, in layer 0."""
     load.count(0, torch.tensor(experts, dtype=torch.int64)[:, None])
-    load.mark_step(len(experts))
+    load.mark_tokens(len(experts))
 
 
 def weight(begin: float, end: float, now: float) -> float:
@@ -87,7 +87,7 @@ def test_ranks_add_up_to_one_process() -> None:
         ids = torch.randint(0, 4, (size, 2), generator=generator)
         for load, share in zip([alone, *ranks], [ids, ids[: size // 3], ids[size // 3 :], ids[:0]], strict=True):
             load.count(0, share)
-            load.mark_step(size)
+            load.mark_tokens(size)
     total = torch.stack([rank.decayed_LE for rank in ranks]).sum(0)
     torch.testing.assert_close(total, alone.decayed_LE, rtol=1e-9, atol=0)
 

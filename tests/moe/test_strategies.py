@@ -15,8 +15,8 @@ from tests.random_model import TINY
 def test_the_default_is_to_do_nothing() -> None:
     """What may change the text is off, and so is everything else."""
     nothing = Strategies()
-    assert not any([nothing.overlaps, nothing.adaptive, nothing.may_replicate, nothing.drops_rows, nothing.moves_rows])
-    assert nothing.plan_file is None
+    assert not any([nothing.overlaps, nothing.adaptive, nothing.may_replicate, nothing.drops_rows])
+    assert nothing.plan_file is nothing.outgoing_fraction is None
 
 
 def test_what_they_say_of_themselves() -> None:
@@ -27,8 +27,6 @@ def test_what_they_say_of_themselves() -> None:
     assert Strategies(hot_experts=((None, (0,)),)).may_replicate
     assert Strategies(capacity_factor=1.0).drops_rows
     assert Strategies(capacity_cold=1.0).drops_rows
-    assert Strategies(outgoing_fraction=0.0).moves_rows
-    assert not Strategies(outgoing_fraction=1.0).moves_rows
 
 
 @pytest.mark.parametrize(

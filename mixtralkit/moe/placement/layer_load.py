@@ -17,6 +17,7 @@ from math import sqrt
 from mixtralkit.dist.topology import Topology
 from mixtralkit.moe.placement.cost import ExpertShape, Rates, expert_seconds
 from mixtralkit.moe.placement.plan import Placement
+from mixtralkit.moe.placement.routes import nearest
 from mixtralkit.moe.placement.traffic import Sent, link_rows
 
 Change = list[tuple[int, int, float]]  # of a resource: its kind, its place in `LayerLoad._busy`, seconds more or less
@@ -120,11 +121,11 @@ class LayerLoad:
 
     def _routes(self, expert: int, owners: Sequence[int]) -> list[tuple[int, int]]:
         """(rank, owner) as `nearest_owners` has them, for one expert while the other experts' rows stay as they are."""
-        node_of_rank, demand_W = self._topology.node_of_rank, self._demand_EW[expert]
+        demand_W = self._demand_EW[expert]
         rows_W = [rows - own for rows, own in zip(self._rows_W, self._shares[expert].rows_W, strict=True)]
         routes, undecided = [], []
-        for rank, node in enumerate(node_of_rank):
-            near = [rank] if rank in owners else [owner for owner in owners if node_of_rank[owner] == node] or owners
+        for rank in range(len(rows_W)):
+            near = nearest(owners, self._topology, rank)
             if len(near) > 1:
                 undecided.append((-demand_W[rank], rank, near))
                 continue

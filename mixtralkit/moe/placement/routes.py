@@ -60,7 +60,7 @@ def nearest_owners(
     choice are counted, then the others in the order of their demand.
     """
     choices = {
-        (rank, expert): _nearest(placement.owners_of(expert), topology, rank)
+        (rank, expert): nearest(placement.owners_of(expert), topology, rank)
         for rank in range(placement.world_size)
         for expert in range(placement.num_experts)
     }
@@ -78,7 +78,7 @@ def nearest_owners(
     )
 
 
-def _nearest(owners: Sequence[int], topology: Topology, rank: int) -> Sequence[int]:
+def nearest(owners: Sequence[int], topology: Topology, rank: int) -> Sequence[int]:
     """Those of `owners` that are nearest to `rank`."""
     if rank in owners:
         return (rank,)

@@ -100,7 +100,7 @@ class _GivenUp(Exception):
 
 
 def checksum(module: nn.Module, pause: Callable[[float], object] = time.sleep) -> int:
-    """A checksum of all parameters as they lie in memory, taken with pauses; a flipped bit always changes it.
+    """A checksum of all parameters as they lie in memory, taken with pauses; other bits all but certainly change it.
 
     `pause` is called with the seconds to wait.
     """
