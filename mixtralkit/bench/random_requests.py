@@ -4,6 +4,7 @@ import random
 
 from mixtralkit.bench.subject import Subject
 from mixtralkit.model.batch import make_batch
+from mixtralkit.model.kv_cache import separate_tables
 
 
 class RandomRequests:
@@ -13,7 +14,8 @@ class RandomRequests:
         self.number = subject.share(total)
         self._model = subject.model
         self._device = subject.group.device
-        self._cache = subject.model.new_cache(max(1, self.number), context)
+        self._tables = separate_tables(self.number, context)
+        self._cache = subject.model.new_cache(sum(map(len, self._tables)))
         self._random = random.Random(subject.group.rank)
 
     def draw(self, length: int) -> list[list[int]]:
@@ -23,5 +25,5 @@ class RandomRequests:
 
     def run(self, tokens: list[list[int]], start: int) -> None:
         """Take in `tokens`, the first of each request at position `start`, up to the logits on the host."""
-        batch = make_batch(tokens, [start] * self.number, range(self.number), self._device)
+        batch = make_batch(tokens, [start] * self.number, self._tables, self._device)
         self._model.next_token_logits(batch, self._cache).cpu()

@@ -41,7 +41,16 @@ class Attention(nn.Module):
             heads_TX = self._attend_uncached(side_by_side(x_TD, self._qkv, norm=norm), batch, rotations_T)
             return side_by_side(heads_TX, self._out, residual=x_TD)
         return attention_block(
-            *(x_TD, norm, self._qkv, self._out, *cache.layer(self.layer), batch.segments_B3, rotations_T),
+            *(
+                x_TD,
+                norm,
+                self._qkv,
+                self._out,
+                *cache.layer(self.layer),
+                batch.segments_B2,
+                batch.tables_BM,
+                rotations_T,
+            ),
             num_heads=self.num_heads,
             sliding_window=self.sliding_window,
         )

@@ -1,16 +1,19 @@
 """What runs through the model in one forward pass."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
+
+NO_BLOCK = -1
 
 
 @dataclass(frozen=True)
 class Segment:
-    """The tokens of one request in a batch: `length` of them from position `start` on, cached in `slot`."""
+    """The tokens of one request in a batch: `length` of them from position `start` on."""
 
-    slot: int
     start: int
     length: int
 
@@ -19,35 +22,52 @@ class Segment:
 class Batch:
     """Tokens of several requests, one segment after the other; there may be none at all.
 
-    `tokens_T` and `positions_T` are int64; `segments_B3` has the slot, start and length of each segment once more, as
-    ops/cached_attention takes them. An empty batch still runs, so that a rank without requests takes part in
-    the exchange of every layer.
+    `tokens_T` and `positions_T` are int64. `segments_B2` and `tables_BM` (int64, on the host) have the start and length
+    of each segment once more and the blocks of its request, as ops/cached_attention takes them. `logit_rows` are the
+    rows after which logits are wanted. An empty batch still runs, so that a rank without requests takes part in the
+    exchange of every layer.
     """
 
     tokens_T: torch.Tensor
     positions_T: torch.Tensor
     segments: tuple[Segment, ...]
-    segments_B3: torch.Tensor
-
-    @property
-    def last_rows(self) -> list[int]:
-        """The row of each segment's last token."""
-        ends, end = [], 0
-        for segment in self.segments:
-            end += segment.length
-            ends.append(end - 1)
-        return ends
+    segments_B2: torch.Tensor
+    tables_BM: torch.Tensor
+    logit_rows: tuple[int, ...]
 
 
 def make_batch(
-    tokens: Sequence[Sequence[int]], starts: Sequence[int], slots: Sequence[int], device: torch.device
+    tokens: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    tables: Sequence[Sequence[int]],
+    device: torch.device,
+    logit_rows: Sequence[int] | None = None,
 ) -> Batch:
-    """A batch of `tokens[i]`, the first of which is at position `starts[i]` of the request cached in `slots[i]`."""
-    segments = tuple(Segment(slot, start, len(ids)) for ids, start, slot in zip(tokens, starts, slots, strict=True))
+    """A batch of `tokens[i]`, the first of which is at position `starts[i]` of the request with the blocks `tables[i]`.
+
+    Block j of a request has its positions from j * block size on. A table may have more blocks than the segment needs;
+    tables that are `array("q")` cost least. `logit_rows` defaults to the last row of each segment.
+    """
+    segments = tuple(Segment(start, len(ids)) for ids, start, _ in zip(tokens, starts, tables, strict=True))
     positions = [position for s in segments for position in range(s.start, s.start + s.length)]
+    last_rows = tuple(end - 1 for end in accumulate(segment.length for segment in segments))
     return Batch(
         tokens_T=torch.tensor([token for ids in tokens for token in ids], dtype=torch.int64, device=device),
         positions_T=torch.tensor(positions, dtype=torch.int64, device=device),
         segments=segments,
-        segments_B3=torch.tensor([(s.slot, s.start, s.length) for s in segments], dtype=torch.int64).view(-1, 3),
+        segments_B2=torch.tensor([(s.start, s.length) for s in segments], dtype=torch.int64).view(-1, 2),
+        tables_BM=_padded(tables),
+        logit_rows=last_rows if logit_rows is None else tuple(logit_rows),
     )
+
+
+def _padded(tables: Sequence[Sequence[int]]) -> torch.Tensor:
+    """`[B, M]`, int64; short tables are filled up with `NO_BLOCK`."""
+    longest = max(map(len, tables), default=0)
+    cells = array("q")
+    for table in tables:
+        cells.extend(table)
+        cells.extend(array("q", (NO_BLOCK,)) * (longest - len(table)))
+    if not cells:
+        return torch.empty(len(tables), 0, dtype=torch.int64)
+    return torch.frombuffer(cells, dtype=torch.int64).view(len(tables), longest)

@@ -7,7 +7,7 @@ from mixtralkit.config import ModelConfig
 from mixtralkit.errors import RequestError
 from mixtralkit.model.attention import Attention
 from mixtralkit.model.batch import Batch, make_batch
-from mixtralkit.model.kv_cache import KVCache
+from mixtralkit.model.kv_cache import BLOCK_SIZE, KVCache, separate_tables
 from mixtralkit.model.linear_layer import Linear
 from mixtralkit.model.moe_ffn import MoeFfn
 from mixtralkit.model.norm import RMSNorm
@@ -67,16 +67,18 @@ class Transformer(nn.Module):
         """
         self._check(tokens_BT)
         requests, tokens = tokens_BT.shape
-        batch = make_batch(tokens_BT.tolist(), [0] * requests, range(requests), tokens_BT.device)
+        tables = separate_tables(requests, tokens)
+        batch = make_batch(tokens_BT.tolist(), [0] * requests, tables, tokens_BT.device)
         # In inference through a cache, for the same bits as generating token by token.
-        cache = self.new_cache(requests, tokens) if is_promised(self.tok_embeddings.weight) else None
+        cache = self.new_cache(sum(map(len, tables))) if is_promised(self.tok_embeddings.weight) else None
         logits = self._logits(self.hidden(batch, cache))
         return logits.view(requests, tokens, self.config.vocab_size)
 
     def next_token_logits(self, batch: Batch, cache: KVCache) -> torch.Tensor:
-        """Logits after the last token of each of the batch's segments, float32 `[B, V]`; the cache is extended."""
+        """Logits after the batch's `logit_rows`, in their order, float32 `[rows, V]`; the cache is extended."""
         x_TD = self.hidden(batch, cache)
-        return self._logits(x_TD if x_TD.shape[0] == len(batch.segments) else x_TD[batch.last_rows])
+        every_row = batch.logit_rows == tuple(range(x_TD.shape[0]))
+        return self._logits(x_TD if every_row else x_TD[list(batch.logit_rows)])
 
     def hidden(self, batch: Batch, cache: KVCache | None) -> torch.Tensor:
         """The activations before the last norm, `[T, D]`; without a cache, for training, differentiable."""
@@ -101,13 +103,13 @@ class Transformer(nn.Module):
             last = self.config.vocab_size - 1
             raise RequestError(f"token id {int(outside[0])} is outside the vocabulary of 0 to {last}")
 
-    def new_cache(self, num_slots: int, context: int) -> KVCache:
+    def new_cache(self, num_blocks: int, block_size: int = BLOCK_SIZE) -> KVCache:
         """An empty cache of this model's shape, dtype and device."""
         weight = self.tok_embeddings.weight
         return KVCache(
             num_layers=self.config.num_layers,
-            num_slots=num_slots,
-            context=context,
+            num_blocks=num_blocks,
+            block_size=block_size,
             num_kv_heads=self.config.num_kv_heads,
             head_dim=self.config.head_dim,
             dtype=weight.dtype,

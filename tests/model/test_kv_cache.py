@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mixtralkit.model.batch import make_batch
-from mixtralkit.model.kv_cache import KVCache
+from mixtralkit.model.kv_cache import KVCache, separate_tables
 from mixtralkit.model.transformer import Transformer
 from tests.random_model import random_model
 from tests.reference.cases import CONFIGS, config_of, random_tokens
@@ -19,12 +19,16 @@ LENGTHS = (5, 1, 12, 17, 3)
 def step(
     model: Transformer, cache: KVCache, tokens: Sequence[list[int]], starts: Sequence[int], slots: Sequence[int]
 ) -> torch.Tensor:
-    return model.next_token_logits(make_batch(tokens, starts, slots, torch.device("cpu")), cache)
+    """Logits after the last tokens; each slot is as many blocks of `spoilt_cache` as the context needs."""
+    tables = separate_tables(1 + max(slots, default=0), model.config.context, cache.block_size)
+    return model.next_token_logits(
+        make_batch(tokens, starts, [tables[slot] for slot in slots], torch.device("cpu")), cache
+    )
 
 
 def spoilt_cache(model: Transformer, num_slots: int) -> KVCache:
     """A cache that is full of NaN, so that reading what was not written shows."""
-    cache = model.new_cache(num_slots, model.config.context)
+    cache = model.new_cache(sum(map(len, separate_tables(num_slots, model.config.context))))
     for tensor in (*cache._keys, *cache._values):
         tensor.fill_(torch.nan)
     return cache
