@@ -8,7 +8,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from mixtralkit.engine.logprobs import TokenLogprobs
@@ -72,6 +72,11 @@ class StepPlan:
         """Whether any rank feeds a token."""
         return any(self.work)
 
+    @property
+    def feeds_prompts(self) -> bool:
+        """Whether a prompt is fed: some request feeds several known tokens, or has just come."""
+        return bool(self.admissions) or any(item.length > 1 for items in self.work for item in items)
+
     def to_bytes(self) -> bytes:
         """The plan, compactly."""
         work = [[_fields(item) for item in items] for items in self.work]
@@ -112,6 +117,10 @@ class WorkResult:
     error: str | None = None
 
 
+# Looked up once, as plans and results are made in every step.
+_DEFAULTS = {kind: [field.default for field in dataclasses.fields(kind)] for kind in (Work, WorkResult)}
+
+
 def results_to_bytes(results: Sequence[WorkResult]) -> bytes:
     """One rank's results of a step, compactly."""
     return _json([_result_fields(result) for result in results])
@@ -128,21 +137,12 @@ def _work(fields: Fields) -> Work:
 
 def _admission_fields(admission: Admission) -> Fields:
     *fields, params = (getattr(admission, field.name) for field in dataclasses.fields(admission))
-    return [*fields, _params_fields(params)]
+    return [*fields, params.to_json()]
 
 
 def _admission(fields: Fields) -> Admission:
     number, rank, prompt_tokens, output_tokens, params = fields
-    return Admission(number, rank, tuple(prompt_tokens), tuple(output_tokens), _params(params))
-
-
-def _params_fields(params: SamplingParams) -> dict[str, Any]:
-    values = ((field.name, getattr(params, field.name), field.default) for field in dataclasses.fields(params))
-    return {name: value for name, value, default in values if value != default}
-
-
-def _params(fields: dict[str, Any]) -> SamplingParams:
-    return SamplingParams(**{name: _tuples(value) for name, value in fields.items()})
+    return Admission(number, rank, tuple(prompt_tokens), tuple(output_tokens), SamplingParams.from_json(params))
 
 
 def _tuples(value: Any) -> Any:
@@ -170,15 +170,10 @@ def _logprobs(items: list[Any]) -> tuple[TokenLogprobs, ...]:
 def _fields(item: Work | WorkResult) -> Fields:
     """The values of a dataclass's fields, without the defaults at their end."""
     fields = list(item.__dict__.values())
-    defaults = _defaults(type(item))
+    defaults = _DEFAULTS[type(item)]
     while fields[-1] == defaults[len(fields) - 1]:
         del fields[-1]
     return fields
-
-
-@cache
-def _defaults(kind: type[Work | WorkResult]) -> list[Any]:
-    return [field.default for field in dataclasses.fields(kind)]
 
 
 def _in_place(fields: Fields, place: int, change: Callable[[Any], Any]) -> Fields:
