@@ -40,7 +40,12 @@ def test_nothing_is_cut_where_rows_take_no_time() -> None:
 def test_no_part_is_made_of_fewer_tokens_than_predictions_hold_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the rank that has most; such cuts are not even predicted, which is Python between two steps."""
     predicted: list[int] = []
-    monkeypatch.setattr(StepChooser, "predict", lambda self, dispatch, parts, tokens_W: predicted.append(parts) or 0.0)
+
+    def predict(self: StepChooser, dispatch: str, parts: int, tokens_W: tuple[int, ...]) -> float:
+        predicted.append(parts)
+        return 0.0
+
+    monkeypatch.setattr(StepChooser, "predict", predict)
     for tokens, cuts in ((0, [1]), (63, [1]), (64, [1, 2]), (100, [1, 2, 3]), (256, list(CUTS))):
         chooser().choose((tokens // 2, tokens))
         assert predicted == cuts
