@@ -1,82 +1,251 @@
-"""What runs in each step. Pure: every rank keeps a copy and, fed the same events, plans the same steps."""
+"""What runs in each step, on every rank: rank 0 plans for all. Pure, so all of it can be tested without a model.
+
+A step is planned while the one before it runs, so without knowing what that one gives: how many tokens of a response
+are known then is a lower bound (each sampling gives one at least), and blocks are taken for the upper bound (all
+guesses are right). Ranks work through plans in order, so a block that is given back can be used in the next plan.
+"""
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 
+from mixtralkit.engine.kv_blocks import block_hashes
+from mixtralkit.engine.progress import Entry, Progress
+from mixtralkit.engine.rank_schedule import RankSchedule
+from mixtralkit.engine.request import SamplingParams
+from mixtralkit.engine.spoiled import spoiled
+from mixtralkit.engine.step_plan import Admission, StepPlan, WorkResult
+from mixtralkit.engine.waiting_queue import WaitingQueue
+from mixtralkit.errors import UsageError
 
-@dataclass(frozen=True)
-class Place:
-    """Where a request runs: on which rank, and in which slot of that rank's KV cache."""
-
-    rank: int
-    slot: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """The requests, by number, that each rank works on: whole prompts, or one token of each running request."""
-
-    prefill: bool
-    work: tuple[tuple[int, ...], ...]
-
-    @property
-    def longest(self) -> int:
-        """The most requests that any rank has in this step."""
-        return max(len(requests) for requests in self.work)
+MOST_UNTAKEN = 2  # plans: one runs, and the next is ready when it ends
 
 
 class Scheduler:
-    """First come, first served; a request goes to the rank with the most free slots.
+    """First come, first served, within a priority; a request that finds no place holds up those behind it.
 
-    Prompts are taken in as soon as there is a slot, in steps of their own of at most `prefill_tokens` a rank (one
-    prompt may be longer), so that memory stays bounded; between them all running requests advance by a token together.
+    Each of `world_size` ranks has `num_blocks` blocks of `block_size` tokens, at most `running_per_rank` requests at a
+    time, and feeds at most `step_tokens` tokens a step. First every request that is responding gets a token, with up to
+    `drafts` guesses; the rest goes to prompts in their order, in chunks. When blocks run out, the last of the rank's
+    running requests waits again, to be fed anew. `context` is the most tokens that prompt and response have together.
+    With `reuse_prefixes` requests of equal beginnings share the full blocks of these.
+
+    Every plan has to be taken, in order. Raises `UsageError` where a step has not a token for every running request.
     """
 
     def __init__(
-        self, prompt_lengths: Sequence[int], *, world_size: int, slots_per_rank: int, prefill_tokens: int
+        self,
+        *,
+        world_size: int,
+        num_blocks: int,
+        block_size: int,
+        running_per_rank: int,
+        step_tokens: int,
+        context: int,
+        reuse_prefixes: bool = True,
+        drafts: int = 0,
     ) -> None:
-        self._lengths = tuple(prompt_lengths)
-        self._waiting = deque(range(len(prompt_lengths)))
-        self._free = [list(range(slots_per_rank)) for _ in range(world_size)]
-        self._prefill_tokens = prefill_tokens
-        self._running: dict[int, Place] = {}
+        if step_tokens < running_per_rank:
+            raise UsageError(
+                f"a step of {step_tokens} tokens is too short for {running_per_rank} running requests a rank; allow at "
+                "least as many tokens as requests"
+            )
+        self._num_blocks = num_blocks
+        self._block_size = block_size
+        self._context = context
+        self._reuse = reuse_prefixes
+        self._drafts = drafts
+        self._ranks = [
+            RankSchedule(
+                rank,
+                num_blocks=num_blocks,
+                block_size=block_size,
+                running_most=running_per_rank,
+                step_tokens=step_tokens,
+                reuse=reuse_prefixes,
+            )
+            for rank in range(world_size)
+        ]
+        self._requests: dict[int, Progress] = {}
+        self._ended: dict[int, Progress] = {}  # since results were taken last
+        self._waiting = WaitingQueue()
+        self._arrivals = 0
+        self._dropped: list[int] = []
+        self._untaken: deque[list[Entry]] = deque()
+        self._preemptions = 0
 
     @property
-    def running(self) -> tuple[int, ...]:
-        """The requests that have a place now."""
-        return tuple(sorted(self._running))
+    def waiting(self) -> int:
+        """How many requests have no place, preempted ones among them."""
+        return len(self._waiting)
 
-    def place(self, request: int) -> Place:
-        """Where a running request is."""
-        return self._running[request]
+    @property
+    def running(self) -> int:
+        """How many requests have a place on some rank."""
+        return sum(rank.running for rank in self._ranks)
 
-    def next_step(self) -> Step | None:
-        """The next step, or None when every request has finished."""
-        admitted = self._admit()
-        requests = admitted or self.running
-        if not requests:
-            return None
-        ranks = range(len(self._free))
-        work = tuple(tuple(r for r in requests if self._running[r].rank == rank) for rank in ranks)
-        return Step(prefill=bool(admitted), work=work)
+    @property
+    def used_blocks(self) -> tuple[int, ...]:
+        """How many blocks of each rank running requests hold."""
+        return tuple(rank.pool.used for rank in self._ranks)
 
-    def finish(self, request: int) -> None:
-        """Give the request's slot back."""
-        place = self._running.pop(request)
-        self._free[place.rank].append(place.slot)
-        self._free[place.rank].sort()
+    @property
+    def free_blocks(self) -> tuple[int, ...]:
+        """How many blocks of each rank nobody holds, those that still can be shared among them."""
+        return tuple(rank.pool.free for rank in self._ranks)
 
-    def _admit(self) -> list[int]:
-        admitted: list[int] = []
-        tokens = [0] * len(self._free)
-        while self._waiting:
-            rank = max(range(len(self._free)), key=lambda r: (len(self._free[r]), -r))
-            length = self._lengths[self._waiting[0]]
-            if not self._free[rank] or (tokens[rank] and tokens[rank] + length > self._prefill_tokens):
+    @property
+    def preemptions(self) -> int:
+        """How often a request had to give its place up for want of blocks, so far."""
+        return self._preemptions
+
+    @property
+    def prefix_queries(self) -> int:
+        """The tokens of all requests admitted so far that were looked for in the cache."""
+        return sum(rank.prefix_queries for rank in self._ranks)
+
+    @property
+    def prefix_hits(self) -> int:
+        """The tokens of these that were there."""
+        return sum(rank.prefix_hits for rank in self._ranks)
+
+    @property
+    def untaken(self) -> int:
+        """How many plans have not been taken."""
+        return len(self._untaken)
+
+    def fits(self, length: int) -> bool:
+        """Whether a request of so many tokens, prompt and longest response together, can ever run."""
+        return -(-(min(length, self._context) - 1) // self._block_size) <= self._num_blocks
+
+    def add(
+        self,
+        number: int,
+        prompt_tokens: Sequence[int],
+        params: SamplingParams,
+        *,
+        priority: int = 0,
+        keep_whole_prompt: bool = False,
+    ) -> None:
+        """Let a new request wait, behind those of the same `priority` and before those of a larger one.
+
+        With `keep_whole_prompt` every token of the prompt is fed, whatever is cached. It must fit.
+        """
+        prompt = tuple(prompt_tokens)
+        limit = min(len(prompt) + params.max_tokens, self._context)
+        assert number not in self._requests
+        assert 0 < len(prompt) < limit, "the caller has checked the request"
+        assert self.fits(limit), "the caller has asked fits"
+        self._arrivals += 1
+        progress = self._requests[number] = Progress(
+            number,
+            prompt,
+            params,
+            order=(priority, self._arrivals),
+            limit=limit,
+            whole_prompt=keep_whole_prompt,
+            tokens=list(prompt),
+            hashes=block_hashes(prompt, self._block_size) if self._reuse else [],
+        )
+        self._waiting.add(progress)
+
+    def cancel(self, number: int) -> None:
+        """End a request now; nothing of it is taken any more. One that is unknown or has ended is left alone."""
+        progress = self._requests.get(number)
+        if progress is None:
+            return
+        if progress.rank is not None:
+            self._dropped.append(number)
+        self._end(progress)
+
+    def cached_tokens(self, number: int) -> int:
+        """How many tokens of a request's prompt were in the cache when it was admitted first, so far.
+
+        Known until the next results are taken after the request's end.
+        """
+        return (self._requests.get(number) or self._ended[number]).cached
+
+    def plan(self) -> StepPlan:
+        """The next step; one plan at most may be untaken."""
+        assert len(self._untaken) < MOST_UNTAKEN
+        for rank in self._ranks:
+            for progress in rank.go_on(self._drafts):
+                self._preemptions += 1
+                self._put_back(progress)
+        admissions = self._admit()
+        entries = [list(rank.entries.values()) for rank in self._ranks]
+        self._untaken.append(list(chain.from_iterable(entries)))
+        for entry in self._untaken[-1]:
+            entry.depart()
+        dropped, self._dropped = tuple(self._dropped), []
+        work = tuple(tuple([entry.work for entry in items]) for items in entries)
+        return StepPlan(work, admissions, dropped)
+
+    def take(self, results: Sequence[WorkResult]) -> list[WorkResult]:
+        """Take in the results of the oldest untaken plan, from all ranks; returns those that count.
+
+        Results of requests that have ended meanwhile do not, nor those that relied on what a failed request wrote.
+        """
+        by_number = {result.number: result for result in results}
+        self._ended = {}
+        self._void_spoiled({result.number for result in results if result.error is not None})
+        counted = []
+        for entry in self._untaken.popleft():
+            entry.arrive()
+            progress = entry.progress
+            if entry.void or self._requests.get(progress.number) is not progress:
+                continue
+            result = by_number.get(progress.number)
+            assert not entry.samples or (result is not None and (result.tokens or result.finish or result.error))
+            if result is not None:
+                self._take_in(progress, result)
+                counted.append(result)
+        return counted
+
+    def _take_in(self, progress: Progress, result: WorkResult) -> None:
+        progress.extend(result.tokens, self._block_size, hashed=self._reuse)
+        if result.finish is not None or result.error is not None:
+            self._end(progress)
+        elif progress.rank is not None and progress.responding:
+            self._ranks[progress.rank].register(progress, len(progress.tokens) - 1)
+
+    def _void_spoiled(self, failed: set[int]) -> None:
+        """Let others not use what the requests that failed were to write; those that did are fed anew."""
+        if not failed:
+            return
+        failures = {entry.progress for entry in self._untaken[0] if entry.progress.number in failed}
+        for entry in spoiled(chain.from_iterable(self._untaken), failures):
+            for block in entry.registered:
+                self._ranks[entry.rank].pool.forget(block)
+            progress = entry.progress
+            entry.void = progress not in failures
+            if entry.void and progress.rank is not None:
+                self._ranks[progress.rank].remove(progress)
+                self._put_back(progress)
+
+    def _admit(self) -> tuple[Admission, ...]:
+        """Give places to the requests that wait, in their order, as long as one can have one."""
+        admissions = []
+        while self._waiting and not self._waiting.first.untaken:
+            progress = self._waiting.first
+            offers = [(offer, rank) for rank in self._ranks if (offer := rank.offer(progress)) is not None]
+            if not offers:
                 break
-            request = self._waiting.popleft()
-            self._running[request] = Place(rank, self._free[rank].pop(0))
-            tokens[rank] += length
-            admitted.append(request)
-        return admitted
+            _, rank = min(offers, key=itemgetter(0))
+            rank.admit(self._waiting.pop())
+            admissions.append(progress.admission(rank.number))
+        return tuple(admissions)
+
+    def _put_back(self, progress: Progress) -> None:
+        """Let a request that has lost its place wait; its rank forgets it, and what is in flight still counts."""
+        progress.restarted = True
+        self._dropped.append(progress.number)
+        self._waiting.add(progress)
+
+    def _end(self, progress: Progress) -> None:
+        if progress.rank is not None:
+            self._ranks[progress.rank].remove(progress)
+        else:
+            self._waiting.remove(progress)
+        self._ended[progress.number] = self._requests.pop(progress.number)
