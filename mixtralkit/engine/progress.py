@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from mixtralkit.engine.kv_blocks import extend_hashes
 from mixtralkit.engine.request import SamplingParams
-from mixtralkit.engine.step_plan import Admission, Work
+from mixtralkit.engine.step_plan import Admission
 
 
 @dataclass(eq=False, slots=True)
@@ -63,32 +63,3 @@ class Progress:
         self.tokens.extend(tokens)
         if hashed and len(self.tokens) >= (len(self.hashes) + 1) * block_size:
             extend_hashes(self.hashes, self.tokens, block_size)
-
-
-@dataclass(eq=False, slots=True)
-class Entry:
-    """The work of one request in one untaken plan, and what that plan relies on.
-
-    `shared` are blocks that others wrote, `registered` those that others may rely on because this work fills them.
-    A `void` entry is one whose result counts for nothing.
-    """
-
-    progress: Progress
-    rank: int
-    work: Work
-    samples: bool
-    shared: tuple[int, ...] = ()
-    registered: tuple[int, ...] = ()
-    void: bool = False
-
-    def depart(self) -> None:
-        """Its plan is final."""
-        self.progress.untaken += 1
-        self.progress.sampling += self.samples
-        self.progress.guesses += self.work.drafts
-
-    def arrive(self) -> None:
-        """Its plan is taken."""
-        self.progress.untaken -= 1
-        self.progress.sampling -= self.samples
-        self.progress.guesses -= self.work.drafts

@@ -4,8 +4,9 @@ from bisect import insort
 from operator import attrgetter
 
 from mixtralkit.engine.kv_blocks import BlockPool
-from mixtralkit.engine.progress import Entry, Progress
+from mixtralkit.engine.progress import Progress
 from mixtralkit.engine.step_plan import Work
+from mixtralkit.engine.untaken_plans import Entry
 
 # What a running request weighs in tokens to feed: a long prompt holds a rank up once, a further request in every step.
 RUNNING_WEIGHT = 64

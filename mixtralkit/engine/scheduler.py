@@ -5,17 +5,16 @@ are known then is a lower bound (each sampling gives one at least), and blocks a
 guesses are right). Ranks work through plans in order, so a block that is given back can be used in the next plan.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
 
 from mixtralkit.engine.kv_blocks import block_hashes
-from mixtralkit.engine.progress import Entry, Progress
+from mixtralkit.engine.progress import Progress
 from mixtralkit.engine.rank_schedule import RankSchedule
 from mixtralkit.engine.request import SamplingParams
-from mixtralkit.engine.spoiled import spoiled
 from mixtralkit.engine.step_plan import Admission, StepPlan, WorkResult
+from mixtralkit.engine.untaken_plans import UntakenPlans
 from mixtralkit.engine.waiting_queue import WaitingQueue
 from mixtralkit.errors import UsageError
 
@@ -72,7 +71,7 @@ class Scheduler:
         self._waiting = WaitingQueue()
         self._arrivals = 0
         self._dropped: list[int] = []
-        self._untaken: deque[list[Entry]] = deque()
+        self._untaken = UntakenPlans()
         self._preemptions = 0
 
     @property
@@ -91,9 +90,9 @@ class Scheduler:
         return tuple(rank.pool.used for rank in self._ranks)
 
     @property
-    def free_blocks(self) -> tuple[int, ...]:
-        """How many blocks of each rank nobody holds, those that still can be shared among them."""
-        return tuple(rank.pool.free for rank in self._ranks)
+    def kv_usage(self) -> float:
+        """Which part of all ranks' blocks that is, between 0 and 1."""
+        return sum(self.used_blocks) / (self._num_blocks * len(self._ranks))
 
     @property
     def preemptions(self) -> int:
@@ -109,11 +108,6 @@ class Scheduler:
     def prefix_hits(self) -> int:
         """The tokens of these that were there."""
         return sum(rank.prefix_hits for rank in self._ranks)
-
-    @property
-    def untaken(self) -> int:
-        """How many plans have not been taken."""
-        return len(self._untaken)
 
     def fits(self, length: int) -> bool:
         """Whether a request of so many tokens, prompt and longest response together, can ever run."""
@@ -160,11 +154,12 @@ class Scheduler:
         self._end(progress)
 
     def cached_tokens(self, number: int) -> int:
-        """How many tokens of a request's prompt were in the cache when it was admitted first, so far.
+        """How many of a request's tokens were in the cache when it was admitted first, so far.
 
-        Known until the next results are taken after the request's end.
+        Known until results are taken after its end; 0 where nothing is known.
         """
-        return (self._requests.get(number) or self._ended[number]).cached
+        progress = self._requests.get(number) or self._ended.get(number)
+        return progress.cached if progress is not None else 0
 
     def plan(self) -> StepPlan:
         """The next step; one plan at most may be untaken."""
@@ -175,9 +170,7 @@ class Scheduler:
                 self._put_back(progress)
         admissions = self._admit()
         entries = [list(rank.entries.values()) for rank in self._ranks]
-        self._untaken.append(list(chain.from_iterable(entries)))
-        for entry in self._untaken[-1]:
-            entry.depart()
+        self._untaken.add(list(chain.from_iterable(entries)))
         dropped, self._dropped = tuple(self._dropped), []
         work = tuple(tuple([entry.work for entry in items]) for items in entries)
         return StepPlan(work, admissions, dropped)
@@ -189,10 +182,11 @@ class Scheduler:
         """
         by_number = {result.number: result for result in results}
         self._ended = {}
-        self._void_spoiled({result.number for result in results if result.error is not None})
+        failed = {result.number for result in results if result.error is not None}
+        if failed:
+            self._void_spoiled(failed)
         counted = []
-        for entry in self._untaken.popleft():
-            entry.arrive()
+        for entry in self._untaken.take():
             progress = entry.progress
             if entry.void or self._requests.get(progress.number) is not progress:
                 continue
@@ -212,14 +206,10 @@ class Scheduler:
 
     def _void_spoiled(self, failed: set[int]) -> None:
         """Let others not use what the requests that failed were to write; those that did are fed anew."""
-        if not failed:
-            return
-        failures = {entry.progress for entry in self._untaken[0] if entry.progress.number in failed}
-        for entry in spoiled(chain.from_iterable(self._untaken), failures):
+        for entry in self._untaken.void(failed):
             for block in entry.registered:
                 self._ranks[entry.rank].pool.forget(block)
             progress = entry.progress
-            entry.void = progress not in failures
             if entry.void and progress.rank is not None:
                 self._ranks[progress.rank].remove(progress)
                 self._put_back(progress)
