@@ -4,9 +4,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixtralkit.cli.common_options import (
+    DISPATCHES,
+    DTYPES,
+    QUANTIZATIONS,
+    check_output,
+    check_timeout,
+    device_option,
+    timeout_option,
+)
 from mixtralkit.cli.option import option
-from mixtralkit.cli.options import DEVICES, DISPATCHES, DTYPES, QUANTIZATIONS, SHORTEST_TIMEOUT, RankOptions
-from mixtralkit.cli.values import Listed, listed, number, one_of, path, switch, whole
+from mixtralkit.cli.options import RankOptions
+from mixtralkit.cli.values import Listed, listed, one_of, path, switch, whole
 from mixtralkit.errors import UsageError
 
 PLOTS = (".png", ".svg", ".pdf")
@@ -41,12 +50,7 @@ class SubjectOptions:
         parse=listed(one_of(UNQUANTIZED, *QUANTIZATIONS)),
         default=Listed((UNQUANTIZED,)),
     )
-    device: str = option(
-        f"{', '.join(DEVICES)}; auto takes a GPU a rank where there is one",
-        metavar="NAME",
-        parse=one_of(*DEVICES),
-        default="auto",
-    )
+    device: str = device_option()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +102,11 @@ class BenchOptions(SubjectOptions, RankOptions):
         parse=path,
         default=None,
     )
-    timeout: float = option(
-        "how long ranks wait for each other before they give up", metavar="SECONDS", parse=number, default=600.0
-    )
+    timeout: float = timeout_option(600.0)
 
     def __post_init__(self) -> None:
         self.check_launch()
-        if self.timeout < SHORTEST_TIMEOUT:
-            raise UsageError(f"--timeout is {self.timeout:g}; at least {SHORTEST_TIMEOUT:g} seconds are needed")
+        check_timeout(self.timeout)
         if (self.model_weights is None) != self.random_weights:
             raise UsageError("say what to measure: either -m DIR, a checkpoint, or --random-weights")
         if self.config is not None and not self.random_weights:
@@ -113,14 +114,4 @@ class BenchOptions(SubjectOptions, RankOptions):
         if self.world_sizes is not None and self.nproc is not None:
             raise UsageError("--world-sizes and --nproc both start ranks; use one of the two")
         for file, endings in (*((file, OUTPUTS) for file in self.output), (self.plot, PLOTS)):
-            _check_file(file, endings)
-
-
-def _check_file(file: Path | None, endings: tuple[str, ...]) -> None:
-    """Raise `UsageError` for a name that does not say what to write, or a folder that is not there."""
-    if file is None:
-        return
-    if file.suffix not in endings:
-        raise UsageError(f"{file}: the name must end in one of {', '.join(endings)}, which say what is written")
-    if not file.parent.is_dir():
-        raise UsageError(f"{file}: there is no folder {file.parent}")
+            check_output(file, endings)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mixtralkit.cli.bench_table import case_name, kept_as
-from mixtralkit.cli.sizes import counted
+from mixtralkit.sizes import counted
 
 INCHES_A_BAR = 0.35
 

@@ -13,11 +13,11 @@ from mixtralkit.checkpoint.checkpoint_summary import summarize
 from mixtralkit.checkpoint.formats import digest
 from mixtralkit.checkpoint.loader import load_model
 from mixtralkit.cli.bench_options import UNQUANTIZED, BenchOptions
-from mixtralkit.cli.node_memory import check_node_memory
 from mixtralkit.config import ModelConfig
 from mixtralkit.dist.launch import Group
 from mixtralkit.dist.preflight import agree
 from mixtralkit.ops.quantized_weight import QuantKind
+from mixtralkit.session.node_memory import check_node_memory
 
 
 class Source(Protocol):

@@ -5,8 +5,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from mixtralkit.cli.sizes import counted, rate, seconds, size
 from mixtralkit.cli.tables import table
+from mixtralkit.sizes import counted, rate, seconds, size
 
 Document = dict[str, Any]
 COLUMNS = (

@@ -14,12 +14,13 @@ from mixtralkit.cli.options import ChatOptions
 from mixtralkit.cli.patience import from_rank_0
 from mixtralkit.cli.ranks import run_on_ranks
 from mixtralkit.cli.run_files import write_run_files
-from mixtralkit.cli.session import Session, open_session
+from mixtralkit.cli.session_settings import load_session
 from mixtralkit.cli.strategy_notices import notice_strategies
 from mixtralkit.cli.terminal import aside, complain, say
 from mixtralkit.dist.launch import Group
 from mixtralkit.engine.request import Request
 from mixtralkit.errors import RequestError, TokenizerError
+from mixtralkit.session.session import Session
 
 COMMANDS = "/reset begins anew, /exit or Ctrl-D ends, Ctrl-C ends a response"
 _COMMAND = re.compile(r"/[a-z]+")
@@ -34,7 +35,7 @@ def _chat(group: Group, options: ChatOptions) -> None:
     notice_strategies(options)
     if group.rank == 0:
         options.check_outputs()
-    session = open_session(group, options, batch_size=1)
+    session = load_session(group, options, batch_size=1)
     conversation = Conversation(session, options)
     if group.rank == 0 and sys.stdin.isatty():
         aside(f"{COMMANDS}.")

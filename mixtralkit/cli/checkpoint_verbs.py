@@ -12,10 +12,10 @@ from mixtralkit.checkpoint.split_files import name_some
 from mixtralkit.checkpoint.verify import verify as find_problems
 from mixtralkit.cli.options import ConvertOptions, InspectOptions, MergeOptions, VerifyOptions
 from mixtralkit.cli.progress import Progress
-from mixtralkit.cli.sizes import counted, size
 from mixtralkit.cli.tables import spans, table
 from mixtralkit.cli.terminal import say
 from mixtralkit.ops.quantized_weight import QuantKind
+from mixtralkit.sizes import counted, size
 
 
 def merge(options: MergeOptions) -> int:

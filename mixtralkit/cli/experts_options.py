@@ -5,10 +5,22 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mixtralkit.cli.bench_options import PLOTS
+from mixtralkit.cli.common_options import (
+    batch_size_option,
+    check_output,
+    check_timeout,
+    device_option,
+    dtype_option,
+    prompt_file_option,
+    prompt_option,
+    quantize_option,
+    timeout_option,
+    tokenizer_option,
+)
 from mixtralkit.cli.option import option
-from mixtralkit.cli.options import DEVICES, DTYPES, QUANTIZATIONS, SHORTEST_TIMEOUT, GenerateOptions, RankOptions
+from mixtralkit.cli.options import GenerateOptions, RankOptions
 from mixtralkit.cli.strategy_values import hot_experts
-from mixtralkit.cli.values import number, one_of, path, whole
+from mixtralkit.cli.values import one_of, path, whole
 from mixtralkit.errors import UsageError
 from mixtralkit.moe.strategies import HotExperts
 from mixtralkit.quantities import bandwidth, byte_count, compute_rate
@@ -27,49 +39,17 @@ class LoadRunOptions:
         parse=path,
         default=None,
     )
-    prompt: tuple[str, ...] = option(
-        "a prompt, with or without --prompt; repeatable; - reads one from the standard input; without any, a few "
-        "built-in ones are taken",
-        repeatable=True,
-        positional=True,
-        default=(),
-    )
-    prompt_file: Path | None = option(
-        "a prompt a line; with the ending .jsonl a JSON string a line, or an object with a 'prompt'; - is the standard "
-        "input",
-        metavar="FILE",
-        parse=path,
-        default=None,
-    )
+    prompt: tuple[str, ...] = prompt_option()
+    prompt_file: Path | None = prompt_file_option()
     max_tokens: int = option(
         "the longest response, in tokens; 1 measures the prompts alone", metavar="N", parse=whole(1), default=16
     )
-    batch_size: int = option("requests that a rank works on at a time", metavar="N", parse=whole(1), default=8)
-    tokenizer: Path | None = option(
-        "the tokenizer.model; by default the one in the checkpoint's folder",
-        metavar="FILE",
-        short="-t",
-        parse=path,
-        default=None,
-    )
-    dtype: str = option(
-        f"{', '.join(DTYPES)}; auto keeps the checkpoint's", metavar="NAME", parse=one_of(*DTYPES), default="auto"
-    )
-    quantize: str | None = option(
-        f"{' or '.join(QUANTIZATIONS)}: quantize the weights while they are loaded",
-        metavar="KIND",
-        parse=one_of(*QUANTIZATIONS),
-        default=None,
-    )
-    device: str = option(
-        f"{', '.join(DEVICES)}; auto takes a GPU a rank where there is one",
-        metavar="NAME",
-        parse=one_of(*DEVICES),
-        default="auto",
-    )
-    timeout: float = option(
-        "how long ranks wait for each other before they give up", metavar="SECONDS", parse=number, default=60.0
-    )
+    batch_size: int = batch_size_option()
+    tokenizer: Path | None = tokenizer_option()
+    dtype: str = dtype_option()
+    quantize: str | None = quantize_option()
+    device: str = device_option()
+    timeout: float = timeout_option(60.0)
     save: Path | None = option(
         "write the load that was measured, for --profile", metavar="FILE", parse=path, default=None
     )
@@ -142,8 +122,7 @@ class ExpertsOptions(LoadRunOptions, TargetOptions, RankOptions):
 
     def __post_init__(self) -> None:
         self.check_launch()
-        if self.timeout < SHORTEST_TIMEOUT:
-            raise UsageError(f"--timeout is {self.timeout:g}; at least {SHORTEST_TIMEOUT:g} seconds are needed")
+        check_timeout(self.timeout)
         if (self.model_weights is None) == (self.profile is None):
             raise UsageError(
                 "say whose load: either --profile FILE, one that was saved, or -m DIR, to measure a model's"
@@ -154,8 +133,8 @@ class ExpertsOptions(LoadRunOptions, TargetOptions, RankOptions):
             )
         if self.profile is not None:
             self._check_no_run()
-        for file, endings in ((self.plot, PLOTS), (self.plan, PLANS), (self.save, None)):
-            _check_file(file, endings)
+        for file, endings in ((self.plot, PLOTS), (self.plan, PLANS), (self.save, ())):
+            check_output(file, endings)
 
     @property
     def plans(self) -> bool:
@@ -185,13 +164,3 @@ class ExpertsOptions(LoadRunOptions, TargetOptions, RankOptions):
             if getattr(self, item.name) != item.default:
                 flag = "--" + item.name.replace("_", "-")
                 raise UsageError(f"{flag} is for a run, and nothing runs with --profile; leave it out")
-
-
-def _check_file(file: Path | None, endings: tuple[str, ...] | None) -> None:
-    """Raise `UsageError` for a name that does not say what to write, or a folder that is not there."""
-    if file is None:
-        return
-    if endings is not None and file.suffix not in endings:
-        raise UsageError(f"{file}: the name must end in {' or '.join(endings)}, for what is written")
-    if not file.parent.is_dir():
-        raise UsageError(f"{file}: there is no folder {file.parent}")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mixtralkit.cli.experts_options import ExpertsOptions
-from mixtralkit.cli.sizes import counted, size
 from mixtralkit.dist.topology import Topology
 from mixtralkit.errors import UsageError
 from mixtralkit.moe.load_profile import LoadProfile
@@ -14,6 +13,7 @@ from mixtralkit.moe.placement.hot_experts import replicate_in_layers
 from mixtralkit.moe.placement.plan import Placement, even_split, same_for_all
 from mixtralkit.moe.placement.rebalance import Demand, rebalance
 from mixtralkit.moe.steering_setup import BUDGET_SHARE
+from mixtralkit.sizes import counted, size
 
 # What is taken for true where nothing is measured: ranks on CPUs with a few cores each, in a network of 10 Gbit/s.
 ASSUMED = Rates(

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mixtralkit.cli.sizes import counted
 from mixtralkit.errors import UsageError
+from mixtralkit.sizes import counted
 
 INCHES_A_CELL = 0.3
 FEWEST_COLUMNS = 8  # whose width a panel has at least, for its title

@@ -9,7 +9,7 @@ from mixtralkit.cli.options import GenerateOptions
 from mixtralkit.cli.patience import from_rank_0
 from mixtralkit.cli.prompts import read_prompts
 from mixtralkit.cli.ranks import run_on_ranks
-from mixtralkit.cli.session import open_session
+from mixtralkit.cli.session_settings import load_session
 from mixtralkit.cli.strategy_notices import notice_strategies
 from mixtralkit.dist.launch import Group
 from mixtralkit.moe.load_profile import LoadProfile
@@ -31,6 +31,6 @@ def _measure(group: Group, run: GenerateOptions) -> LoadProfile:
     notice_strategies(run)
     group.at("reading the prompts")
     prompts = from_rank_0(group.control, lambda: read_prompts(run.prompt, run.prompt_file))
-    session = open_session(group, run, run.batch_size)
+    session = load_session(group, run, run.batch_size)
     answer(session, run, prompts, requests_of(session, run, prompts))
     return gather_profile(session, run.model_weights.resolve().name)

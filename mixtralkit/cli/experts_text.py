@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mixtralkit.cli.heat_text import heat_lines
-from mixtralkit.cli.sizes import counted, size
 from mixtralkit.cli.tables import table
 from mixtralkit.moe.placement.balance import busiest_over_mean
+from mixtralkit.sizes import counted, size
 
 Document = dict[str, Any]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from mixtralkit.cli.explain_reason import reason
 from mixtralkit.cli.rates_text import rates_document
-from mixtralkit.cli.session import Session
 from mixtralkit.dist.launch import Group
 from mixtralkit.dist.unbooked import unbooked
 from mixtralkit.engine.stats import Phase
@@ -24,6 +23,7 @@ from mixtralkit.moe.steering_setup import cuts_of, measured_rates, replica_budge
 from mixtralkit.moe.step_choice import CUTS, StepChooser
 from mixtralkit.moe.strategies import Strategies
 from mixtralkit.moe.trials import REPEATS, Trials
+from mixtralkit.session.session import Session
 
 LIMIT = 5.0  # seconds of measuring, for each kind of step
 EVEN, REBALANCED = "even", "rebalanced"

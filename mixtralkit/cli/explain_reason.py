@@ -1,9 +1,9 @@
 """Why a step is done as it is, in a sentence."""
 
-from mixtralkit.cli.session import Session
-from mixtralkit.cli.sizes import counted
 from mixtralkit.moe.steering_setup import cuts_of
 from mixtralkit.moe.step_choice import WORTH_IT, Choice
+from mixtralkit.session.session import Session
+from mixtralkit.sizes import counted
 
 
 def reason(session: Session, choice: Choice, whole_seconds: float, among: tuple[str, ...]) -> str:

@@ -1,8 +1,8 @@
 """The load of a run as a profile, gathered from all ranks."""
 
-from mixtralkit.cli.session import Session
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.load_profile import LoadProfile, ProfiledModel
+from mixtralkit.session.session import Session
 
 EXPERTS = ".feed_forward.experts."
 

@@ -16,11 +16,12 @@ from mixtralkit.cli.prompts import read_prompts
 from mixtralkit.cli.ranks import run_on_ranks
 from mixtralkit.cli.report import gather_report, report_text
 from mixtralkit.cli.run_files import write_run_files
-from mixtralkit.cli.session import Session, open_session
+from mixtralkit.cli.session_settings import load_session
 from mixtralkit.cli.strategy_notices import notice_strategies
 from mixtralkit.cli.terminal import aside, say
 from mixtralkit.dist.launch import Group
 from mixtralkit.engine.request import Completion, Request
+from mixtralkit.session.session import Session
 
 
 def generate(options: GenerateOptions) -> int:
@@ -34,7 +35,7 @@ def _generate(group: Group, options: GenerateOptions) -> None:
         options.check_outputs()
     group.at("reading the prompts")
     prompts = from_rank_0(group.control, lambda: read_prompts(options.prompt, options.prompt_file))
-    session = open_session(group, options, options.batch_size)
+    session = load_session(group, options, options.batch_size)
     requests = requests_of(session, options, prompts)
     completions = answer(session, options, prompts, requests)
     report = gather_report(session) if options.report_kind != "none" else None
@@ -53,7 +54,7 @@ def answer(
 ) -> list[Completion]:
     """Generate on all ranks, while rank 0 shows the responses, or where they are to be JSON, how many there are."""
     if session.group.rank != 0:
-        return session.engine.generate(requests)
+        return session.engine.generate(())
     if options.output_kind == "text":
         live = LiveText(prompts)
         return session.engine.generate(requests, live.extend, live.finish)

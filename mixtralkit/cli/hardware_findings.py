@@ -8,9 +8,9 @@ import torch
 
 from mixtralkit.checkpoint.memory_room import free_memory
 from mixtralkit.cli.findings import Finding
-from mixtralkit.cli.sizes import size
 from mixtralkit.dist.backends import available_backends, host_name_problem, network_interfaces
 from mixtralkit.ops import library
+from mixtralkit.sizes import size
 
 
 def processor() -> Iterator[Finding]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from mixtralkit.cli.sizes import counted
 from mixtralkit.cli.terminal import say
 from mixtralkit.engine.request import Completion
+from mixtralkit.sizes import counted
 
 RULE = "=" * 30
 

@@ -6,24 +6,25 @@ Nothing here imports torch, so that --help and a refusal come at once.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from mixtralkit.cli.common_options import (
+    DISPATCHES,
+    QUANTIZATIONS,
+    batch_size_option,
+    check_timeout,
+    device_option,
+    dtype_option,
+    prompt_file_option,
+    prompt_option,
+    quantize_option,
+    timeout_option,
+    tokenizer_option,
+)
 from mixtralkit.cli.option import option
 from mixtralkit.cli.strategy_options import StrategyOptions
 from mixtralkit.cli.values import number, one_of, path, switch, whole
 from mixtralkit.engine.request import SamplingParams
 from mixtralkit.errors import RequestError, UsageError
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-DEVICES = ("auto", "cpu", "cuda")
-SHORTEST_TIMEOUT = 5.0  # seconds: ranks that do nothing speak every second or so
-QUANTIZATIONS = ("int8", "int4")
-DISPATCHES = ("auto", "local", "collective", "all_gather", "peer")
-
-
-def _tokenizer_option() -> Any:
-    help_text = "the tokenizer.model; by default the one in the checkpoint's folder"
-    return option(help_text, metavar="FILE", short="-t", parse=path, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,36 +32,20 @@ class ModelOptions:
     """model."""
 
     model_weights: Path = option("the folder of the checkpoint", metavar="DIR", short="-m", parse=path)
-    tokenizer: Path | None = _tokenizer_option()
-    dtype: str = option(
-        f"{', '.join(DTYPES)}; auto keeps the checkpoint's", metavar="NAME", parse=one_of(*DTYPES), default="auto"
-    )
-    device: str = option(
-        f"{', '.join(DEVICES)}; auto takes a GPU a rank where there is one",
-        metavar="NAME",
-        parse=one_of(*DEVICES),
-        default="auto",
-    )
-    quantize: str | None = option(
-        f"{' or '.join(QUANTIZATIONS)}: quantize the weights while they are loaded, for the CPU; 'convert' does it for "
-        "good",
-        metavar="KIND",
-        parse=one_of(*QUANTIZATIONS),
-        default=None,
-    )
+    tokenizer: Path | None = tokenizer_option()
+    dtype: str = dtype_option()
+    device: str = device_option()
+    quantize: str | None = quantize_option()
     dispatch: str = option(
         f"how tokens travel to experts: {', '.join(DISPATCHES)}; auto goes by ranks and batch",
         metavar="NAME",
         parse=one_of(*DISPATCHES),
         default="auto",
     )
-    timeout: float = option(
-        "how long ranks wait for each other before they give up", metavar="SECONDS", parse=number, default=60.0
-    )
+    timeout: float = timeout_option(60.0)
 
     def __post_init__(self) -> None:
-        if self.timeout < SHORTEST_TIMEOUT:
-            raise UsageError(f"--timeout is {self.timeout:g}; at least {SHORTEST_TIMEOUT:g} seconds are needed")
+        check_timeout(self.timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +77,25 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """engine."""
+
+    kv_tokens: int | None = option(
+        "room for the keys and values of N tokens on each rank; by default a share of the free memory",
+        metavar="N",
+        parse=whole(2),
+        default=None,
+    )
+    drafts: int = option(
+        "guess up to N tokens a step from what was said before, and keep those that the model would have said; 0 is "
+        "none",
+        metavar="N",
+        parse=whole(0, 64),
+        default=0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RankOptions:
     """ranks, when torchrun has not started them."""
 
@@ -111,24 +115,12 @@ class RankOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateOptions(ModelOptions, StrategyOptions, SamplingOptions, RankOptions):
+class GenerateOptions(ModelOptions, StrategyOptions, SamplingOptions, EngineOptions, RankOptions):
     """prompts and output."""
 
-    prompt: tuple[str, ...] = option(
-        "a prompt, with or without --prompt; repeatable; - reads one from the standard input; without any, a few "
-        "built-in ones are answered",
-        repeatable=True,
-        positional=True,
-        default=(),
-    )
-    prompt_file: Path | None = option(
-        "a prompt a line; with the ending .jsonl a JSON string a line, or an object with a 'prompt'; - is the standard "
-        "input",
-        metavar="FILE",
-        parse=path,
-        default=None,
-    )
-    batch_size: int = option("requests that a rank works on at a time", metavar="N", parse=whole(1), default=8)
+    prompt: tuple[str, ...] = prompt_option()
+    prompt_file: Path | None = prompt_file_option()
+    batch_size: int = batch_size_option()
     output: str = option(
         "text or json: what the standard output is; by default as --report, else text",
         metavar="KIND",
@@ -159,7 +151,7 @@ class GenerateOptions(ModelOptions, StrategyOptions, SamplingOptions, RankOption
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatOptions(ModelOptions, StrategyOptions, SamplingOptions, RankOptions):
+class ChatOptions(ModelOptions, StrategyOptions, SamplingOptions, EngineOptions, RankOptions):
     """conversation."""
 
     system: str = option("what the model is told before the conversation", default="")
@@ -204,7 +196,7 @@ class ConvertOptions(FolderOptions):
 class VerifyOptions(FolderOptions):
     """Options of verify."""
 
-    tokenizer: Path | None = _tokenizer_option()
+    tokenizer: Path | None = tokenizer_option()
     write_manifest: bool = option(
         "write the sha256 of every file, for later runs to compare with",
         metavar="",

@@ -5,8 +5,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from mixtralkit.cli.sizes import size
 from mixtralkit.cli.terminal import aside
+from mixtralkit.sizes import size
 
 BAR_EVERY = 0.1  # seconds between two states of the bar
 LINE_EVERY = 10.0  # seconds between two lines in a log

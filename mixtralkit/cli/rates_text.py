@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from mixtralkit.cli.sizes import size
 from mixtralkit.moe.placement.cost import Rates
 from mixtralkit.moe.strategies import Strategies
+from mixtralkit.sizes import size
 
 _GIVEN = {"network_bandwidth": "network_bandwidth", "compute": "compute_rate"}  # by field of Rates, that of Strategies
 

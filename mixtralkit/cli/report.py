@@ -7,11 +7,11 @@ from typing import Any
 from mixtralkit.checkpoint.checkpoint_summary import QuantizedShare
 from mixtralkit.cli.explain_table import explain_lines
 from mixtralkit.cli.peak_memory import peak_device_memory, peak_memory
-from mixtralkit.cli.session import Session
-from mixtralkit.cli.sizes import counted, rate, seconds, size
 from mixtralkit.cli.strategy_effects import own_figures, strategy_figures
 from mixtralkit.cli.tables import spans, table
 from mixtralkit.engine.stats import Phase
+from mixtralkit.session.session import Session
+from mixtralkit.sizes import counted, rate, seconds, size
 
 BAR = 30
 RULE = "=" * 30

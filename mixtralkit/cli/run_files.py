@@ -2,10 +2,10 @@
 
 from mixtralkit.cli.gather_profile import gather_profile
 from mixtralkit.cli.options import ChatOptions, GenerateOptions
-from mixtralkit.cli.session import Session
 from mixtralkit.cli.trace_file import write_trace
 from mixtralkit.log import get_logger, notice
 from mixtralkit.moe.load_profile import write_profile
+from mixtralkit.session.session import Session
 
 _logger = get_logger(__name__)
 

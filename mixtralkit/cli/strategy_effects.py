@@ -5,12 +5,12 @@ from dataclasses import asdict
 from typing import Any
 
 from mixtralkit.cli.rates_text import rates_document
-from mixtralkit.cli.session import Session
-from mixtralkit.cli.sizes import counted, seconds, size
 from mixtralkit.cli.strategy_report import strategy_document, strategy_lines
 from mixtralkit.moe.placement.balance import balance_of, busiest_over_mean
 from mixtralkit.moe.placement.plan import even_split, experts_held
 from mixtralkit.moe.steering_setup import cuts_of
+from mixtralkit.session.session import Session
+from mixtralkit.sizes import counted, seconds, size
 
 Rows = Sequence[Sequence[Sequence[int]]]  # [layer][rank][expert]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mixtralkit.cli.chosen_strategies import NAMES
-from mixtralkit.cli.sizes import counted, size
 from mixtralkit.moe.strategies import Strategies
+from mixtralkit.sizes import counted, size
 
 BY_DEFAULT = "default"
 BY_OPTIONS = "options"  # made in Python, with no flag to name

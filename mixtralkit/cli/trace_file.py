@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from mixtralkit import __version__
-from mixtralkit.cli.session import Session
 from mixtralkit.dist.clock_offsets import ClockOffset, clock_offsets
 from mixtralkit.errors import UsageError
 from mixtralkit.log import get_logger, notice
 from mixtralkit.moe.trace import events_of, names_of, rows_of
+from mixtralkit.session.session import Session
 
 AT_A_TIME = 20_000  # spans of each rank that are on the way at once
 

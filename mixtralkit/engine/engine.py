@@ -1,4 +1,4 @@
-"""Generation over all ranks: requests are spread over them, and all step together until the last has finished."""
+"""The engine of all ranks: rank 0 takes requests, plans steps and hands out what comes of them; all ranks run them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,26 +6,33 @@ from collections.abc import Callable, Sequence
 import torch
 
 from mixtralkit.dist.collectives import Collectives
-from mixtralkit.engine.generation import Generation, OnCompletion, OnText
-from mixtralkit.engine.lockstep import share_requests
+from mixtralkit.engine.desk import Desk
+from mixtralkit.engine.leader import Leader
+from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.lockstep import Outcome, State, follow
+from mixtralkit.engine.out_of_memory import is_out_of_memory
+from mixtralkit.engine.output import OnOutput
 from mixtralkit.engine.request import Completion, Request
-from mixtralkit.engine.response import Response
 from mixtralkit.engine.runner import Runner
+from mixtralkit.engine.sampling import Vocabulary
 from mixtralkit.engine.scheduler import Scheduler
+from mixtralkit.engine.snapshot import Snapshot, StepFacts
 from mixtralkit.engine.stats import GenerationStats
-from mixtralkit.errors import UsageError
+from mixtralkit.engine.step_plan import StepPlan, Work, WorkResult
+from mixtralkit.engine.whole_responses import OnCompletion, OnText, WholeResponses
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.tokenizer import Tokenizer
 
-PREFILL_TOKENS = 4096
+IDLE = "waiting for requests"
 
 
 class Engine:
     """One model and one group of ranks, `control` being the exchanges of small host data between them.
 
-    `batch_size` is how many requests each rank works on at a time. `on_step` is told, before each step, what is about
-    to run: it ends up in the message should a rank get stuck there. `before_step` is called on all ranks before each
-    step, with the number of tokens that each of them feeds to the model, and `after_step` at its end.
+    `on_step` is told, before each step, what is about to run: it ends up in the message should a rank get stuck there.
+    `before_step` is called on all ranks before each step, with the most tokens that each of them feeds to the model,
+    and `after_step` at its end. `state` is asked about once a second for what this rank tells of itself, as JSON, and
+    `on_facts` is told what each step did, on rank 0 in the engine's second thread.
     """
 
     def __init__(
@@ -34,23 +41,76 @@ class Engine:
         model: Transformer,
         tokenizer: Tokenizer,
         control: Collectives,
-        batch_size: int,
+        limits: EngineLimits,
         on_step: Callable[[str], None] = lambda where: None,
         before_step: Callable[[Sequence[int]], None] = lambda tokens_W: None,
         after_step: Callable[[], None] = lambda: None,
+        state: Callable[[], State] = dict,
+        on_facts: Callable[[StepFacts], None] = lambda facts: None,
     ) -> None:
-        if batch_size < 1:
-            raise UsageError(f"the batch size is {batch_size}; it must be at least 1")
-        self._model = model
-        self._tokenizer = tokenizer
-        self._control = control
-        self._batch_size = batch_size
-        self._on_step = on_step
-        self._before_step = before_step
-        self._after_step = after_step
+        num_blocks = limits.num_blocks(model.config.context)
+        vocabulary = Vocabulary(tokenizer, model.config.vocab_size)
+        cache = model.new_cache(num_blocks, limits.block_size)
         self.stats = GenerationStats()
+        self.context = min(model.config.context, num_blocks * limits.block_size)
+        self._control = control
+        self._on_step, self._before_step, self._after_step, self._state = on_step, before_step, after_step, state
+        self._runner = Runner(model, cache, vocabulary, rank=control.rank, context=self.context)
+        scheduler = Scheduler(
+            world_size=control.size,
+            num_blocks=num_blocks,
+            block_size=limits.block_size,
+            running_per_rank=limits.batch_size,
+            step_tokens=limits.step_tokens,
+            context=self.context,
+            reuse_prefixes=limits.reuse_prefixes,
+            drafts=limits.drafts,
+        )
+        self._desk = Desk(
+            scheduler,
+            tokenizer,
+            vocabulary,
+            context=self.context,
+            places=limits.batch_size * control.size,
+            max_waiting=limits.max_waiting,
+            on_step=on_facts,
+        )
+        self._leader = Leader(self._desk, control, self._step, model.layers[-1])
+
+    def submit(self, request: Request, on_output: OnOutput) -> int:
+        """On rank 0, from any thread: answer `request`; see `Desk.submit`."""
+        return self._desk.submit(request, on_output)
+
+    def cancel(self, number: int) -> None:
+        """On rank 0, from any thread: end a request as it is."""
+        self._desk.cancel(number)
+
+    def stop(self, *, now: bool = False) -> None:
+        """On rank 0, from any thread: have `run` return when all requests have ended, which `now` ends as they are."""
+        self._desk.stop(now=now)
+
+    def fail(self, error: str) -> None:
+        """On rank 0, from any thread: end all requests with an error, and take no more."""
+        self._desk.fail(error)
+
+    def snapshot(self) -> Snapshot:
+        """On rank 0, from any thread: how things stand."""
+        return self._desk.snapshot()
 
     @torch.inference_mode()
+    def run(self, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Step until rank 0 is told to `stop`; all ranks call this together.
+
+        `interrupted` is asked on rank 0 in every step: once it is true, this stops now. Raises what a step raises.
+        """
+        if self._control.rank == 0:
+            self._leader.run(interrupted)
+            return
+        plan = follow(self._control, Outcome())
+        while not plan.closing:
+            plan = follow(self._control, self._step(plan))
+        self._step(plan)
+
     def generate(
         self,
         requests: Sequence[Request],
@@ -58,59 +118,44 @@ class Engine:
         on_completion: OnCompletion | None = None,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> list[Completion]:
-        """Answer rank 0's `requests`, in their order; all ranks must call this together.
+        """Answer rank 0's `requests`; returns the completions on rank 0, in their order, and nothing elsewhere.
 
-        `on_text(number, text)` is called on rank 0 as text comes, and `on_completion(number, completion)` when a
-        request has finished. The completions' texts are to be used on rank 0 only; everything else is on every rank.
-        `interrupted` is asked on rank 0 in every step: once it is true, the running requests end as they are and the
-        waiting ones are left out. Raises `RequestError` before any work when a request cannot be served.
+        All ranks must call this together; what the others pass is not looked at. `on_text(number, text)` is called as
+        text comes and `on_completion(number, completion)` when a request has ended, in the engine's second thread.
+        Once `interrupted`, the running requests end as they are and the waiting ones are left out.
+        Raises `RequestError` before any work when a request cannot be served.
         """
-        requests = share_requests(self._control, requests)
-        for request in requests:
-            request.check(self._model.config.vocab_size, self._model.config.context)
-        if not requests:
-            return []
-        slots = min(self._batch_size, -(-len(requests) // self._control.size))
-        scheduler = Scheduler(
-            [len(request.prompt_tokens) for request in requests],
-            world_size=self._control.size,
-            slots_per_rank=slots,
-            prefill_tokens=PREFILL_TOKENS,
-        )
-        generation = self._generation(requests, scheduler, slots, on_text, on_completion, interrupted)
-        while step := scheduler.next_step():
-            phase = self.stats.prefill if step.prefill else self.stats.decode
-            self._on_step(f"{'prefill' if step.prefill else 'decode'} step {phase.steps + 1}")
-            started = time.perf_counter()
-            self._before_step(generation.tokens_of_ranks(step))
-            goes_on = generation.advance(step, started)
-            self._after_step()
-            if not goes_on:
-                break
-        return generation.completions()
+        whole = WholeResponses(on_text, on_completion)
+        if self._control.rank == 0:
+            for request in requests:
+                self._desk.check(request)
+            whole.submit_all(requests, self._desk.submit)
+            self._desk.stop()
+        self.run(interrupted)
+        return whole.completions()
 
-    def _generation(
-        self,
-        requests: Sequence[Request],
-        scheduler: Scheduler,
-        slots: int,
-        on_text: OnText | None,
-        on_completion: OnCompletion | None,
-        interrupted: Callable[[], bool],
-    ) -> Generation:
-        context = self._model.config.context
-        longest = max(len(request.prompt_tokens) + request.params.max_tokens for request in requests)
-        return Generation(
-            requests=requests,
-            responses=[
-                Response(r, tokenizer=self._tokenizer, context=context, decode=self._control.rank == 0)
-                for r in requests
-            ],
-            scheduler=scheduler,
-            runner=Runner(self._model, self._model.new_cache(slots, min(longest, context))),
-            control=self._control,
-            stats=self.stats,
-            on_text=on_text,
-            on_completion=on_completion,
-            interrupted=interrupted,
-        )
+    def _step(self, plan: StepPlan) -> Outcome:
+        self._runner.prepare(plan)
+        results = self._run(plan) if plan.has_work else ()
+        return Outcome(results, self._state() if plan.wants_state else None)
+
+    def _run(self, plan: StepPlan) -> Sequence[WorkResult]:
+        phase = self.stats.prefill if plan.feeds_prompts else self.stats.decode
+        self._on_step(f"{'prefill' if plan.feeds_prompts else 'decode'} step {phase.steps + 1}")
+        started = time.perf_counter()
+        self._before_step(plan.tokens_W)
+        results = self._run_mine(plan.work[self._control.rank])
+        seconds = time.perf_counter() - started
+        self.stats.record(phase, tokens_W=plan.tokens_W, seconds=seconds, sampled=any(r.tokens for r in results))
+        self._after_step()
+        self._on_step(IDLE)
+        return results
+
+    def _run_mine(self, work: Sequence[Work]) -> Sequence[WorkResult]:
+        """Its own items. Alone a rank survives running out of memory; of several the others would wait for it."""
+        try:
+            return self._runner.run(work)
+        except (MemoryError, RuntimeError) as error:
+            if self._control.size > 1 or not is_out_of_memory(error):
+                raise
+            return self._runner.give_up(work, "out of memory; send less at a time")

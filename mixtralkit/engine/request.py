@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from mixtralkit.engine.logprobs import TokenLogprobs
 from mixtralkit.errors import RequestError
 
 FinishReason = Literal["eos", "stop", "length", "context", "interrupted", "error"]
@@ -122,12 +123,26 @@ class Request:
             _check(name, count, (count or 0) <= vocab_size, f"at most the vocabulary's size, {vocab_size}")
 
 
+class QueueFull(RequestError):
+    """So many requests (`waiting`) are being answered or wait already that no more are taken."""
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} requests are being answered or wait already; try again later")
+        self.waiting = waiting
+
+
+class EngineClosed(RequestError):
+    """The engine takes no requests any more."""
+
+
 @dataclass(frozen=True)
 class Completion:
     """The response to one request.
 
-    `tokens` includes the one that ended it, if any; `text` does not, nor anything from a stop string on. `rank` is
-    where the request ran.
+    `tokens` includes the one that ended it, if any; `text` does not, nor anything from a stop string on. Of the
+    `prompt_tokens`, `cached_tokens` were found in the cache. `rank` is where the request ran. `logprobs` are parallel
+    to `tokens`, `prompt_logprobs` to the prompt's tokens from the second on, where they were asked for. `error` says
+    what went wrong if that is why it ended.
     """
 
     text: str
@@ -135,6 +150,10 @@ class Completion:
     finish_reason: FinishReason
     prompt_tokens: int
     rank: int
+    cached_tokens: int = 0
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    error: str | None = None
 
 
 def _check(name: str, value: object, good: bool, allowed: str) -> None:

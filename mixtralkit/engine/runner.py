@@ -1,55 +1,87 @@
 """Runs one rank's share of a step: builds the batch, calls the model, samples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 
-from mixtralkit.engine.request import Request
-from mixtralkit.engine.sampling import new_generator, sample
+from mixtralkit.engine.running import Feed, RunningRequest
+from mixtralkit.engine.sampling import Sampler, Vocabulary
+from mixtralkit.engine.step_plan import StepPlan, Work, WorkResult
+from mixtralkit.errors import RequestError
 from mixtralkit.model.batch import make_batch
 from mixtralkit.model.kv_cache import KVCache
 from mixtralkit.model.transformer import Transformer
 
 
-@dataclass
-class _Progress:
-    """A running request: the tokens it still has to feed, how many are in the cache, and its random draws."""
-
-    slot: int
-    pending: tuple[int, ...]
-    cached: int = 0
-    generator: torch.Generator = field(default_factory=torch.Generator)
-
-
 class Runner:
-    """Holds the KV cache of this rank's requests and advances them."""
+    """Holds the KV cache of rank `rank` and the requests that it works on, of at most `context` tokens each."""
 
-    def __init__(self, model: Transformer, cache: KVCache) -> None:
+    def __init__(self, model: Transformer, cache: KVCache, vocabulary: Vocabulary, *, rank: int, context: int) -> None:
         self._model = model
         self._cache = cache
+        self._vocabulary = vocabulary
+        self._rank = rank
+        self._context = context
         self._device = model.tok_embeddings.weight.device
-        self._progress: dict[int, _Progress] = {}
+        self._requests: dict[int, RunningRequest] = {}
 
-    def admit(self, number: int, request: Request, slot: int) -> None:
-        """Take in a request that will be prefilled in the next step."""
-        self._progress[number] = _Progress(slot, request.prompt_tokens, generator=new_generator(request.params))
+    def prepare(self, plan: StepPlan) -> None:
+        """Forget the requests that are dropped, and take in those that come to this rank."""
+        for number in plan.dropped:
+            self._requests.pop(number, None)
+        for admission in plan.admissions:
+            if admission.rank == self._rank:
+                sampler = Sampler(
+                    admission.params, admission.prompt_tokens, admission.output_tokens, vocabulary=self._vocabulary
+                )
+                self._requests[admission.number] = RunningRequest(
+                    admission, sampler, context=self._context, eos_id=self._vocabulary.eos_id
+                )
 
-    def release(self, number: int) -> None:
-        """Forget a finished request."""
-        del self._progress[number]
+    def run(self, work: Sequence[Work]) -> list[WorkResult]:
+        """Run this rank's items; those of requests that have ended meanwhile are passed over.
 
-    def run(self, numbers: Sequence[int], requests: Sequence[Request]) -> list[int]:
-        """The next token of each of the requests. With none of them, this rank still takes part in every layer."""
-        progress = [self._progress[number] for number in numbers]
+        With none of them, this rank still takes part in every layer. A request that cannot go on ends with an error.
+        """
+        requests = [self._requests[item.number] for item in work if item.number in self._requests]
+        items = [item for item in work if item.number in self._requests]
+        feeds = [request.feed(item) for request, item in zip(requests, items, strict=True)]
+        logits = self._logits(requests, feeds)
+        results = [
+            self._take(request, feed, logits_RV)
+            for request, feed, logits_RV in zip(requests, feeds, logits, strict=True)
+        ]
+        for result in results:
+            if result.finish or result.error:
+                del self._requests[result.number]
+        return results
+
+    def give_up(self, work: Sequence[Work], error: str) -> list[WorkResult]:
+        """End the requests of these items with an error, as their step could not be run."""
+        gone = [item.number for item in work if self._requests.pop(item.number, None) is not None]
+        return [WorkResult(number=number, fed=0, error=error) for number in gone]
+
+    def _logits(self, requests: Sequence[RunningRequest], feeds: Sequence[Feed]) -> Sequence[torch.Tensor]:
+        """The wanted logits of each feed, `[R, V]`, on the host."""
+        rows: list[int] = []
+        counts: list[int] = []
+        end = 0
+        for feed in feeds:
+            rows += range(end + feed.first_logits, end + len(feed.tokens))
+            counts.append(len(feed.tokens) - feed.first_logits)
+            end += len(feed.tokens)
         batch = make_batch(
-            [p.pending for p in progress], [p.cached for p in progress], [p.slot for p in progress], self._device
+            [feed.tokens for feed in feeds],
+            [feed.start for feed in feeds],
+            [request.table for request in requests],
+            self._device,
+            logit_rows=rows,
         )
-        logits_BV = self._model.next_token_logits(batch, self._cache).cpu()
-        tokens = []
-        for number, state, logits_V in zip(numbers, progress, logits_BV, strict=True):
-            token = sample(logits_V, requests[number].params, state.generator)
-            state.cached += len(state.pending)
-            state.pending = (token,)
-            tokens.append(token)
-        return tokens
+        return self._model.next_token_logits(batch, self._cache).cpu().split(counts)
+
+    @staticmethod
+    def _take(request: RunningRequest, feed: Feed, logits_RV: torch.Tensor) -> WorkResult:
+        try:
+            return request.take(feed, logits_RV)
+        except RequestError as error:
+            return WorkResult(number=request.number, fed=feed.start, error=str(error))

@@ -25,17 +25,19 @@ class Phase:
 
 @dataclass
 class GenerationStats:
-    """Prefill and decode never share a step. A response's first token comes with its prefill."""
+    """`prefill` has the steps that feed prompts, to which requests past theirs may add a token each; `decode` the rest.
+
+    A response's first token comes with the last of its prompt.
+    """
 
     prefill: Phase = field(default_factory=Phase)
     decode: Phase = field(default_factory=Phase)
     seconds_to_first_token: float | None = None
 
-    def record(self, *, prefill: bool, tokens_W: Sequence[int], seconds: float) -> None:
-        """Add one step, to which rank w fed `tokens_W[w]` tokens."""
-        if self.seconds_to_first_token is None:
-            self.seconds_to_first_token = seconds
-        phase = self.prefill if prefill else self.decode
+    def record(self, phase: Phase, *, tokens_W: Sequence[int], seconds: float, sampled: bool) -> None:
+        """Add one step to `phase`, to which rank w fed up to `tokens_W[w]` tokens; `sampled` if a token came of it."""
         phase.steps += 1
         phase.tokens_W = tuple(map(sum, zip(phase.tokens_W or [0] * len(tokens_W), tokens_W, strict=True)))
         phase.seconds += seconds
+        if sampled and self.seconds_to_first_token is None:
+            self.seconds_to_first_token = self.prefill.seconds + self.decode.seconds

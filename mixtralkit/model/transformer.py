@@ -103,6 +103,13 @@ class Transformer(nn.Module):
             last = self.config.vocab_size - 1
             raise RequestError(f"token id {int(outside[0])} is outside the vocabulary of 0 to {last}")
 
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """What the keys and values of one token take in all layers."""
+        config = self.config
+        width = config.num_kv_heads * config.head_dim * self.tok_embeddings.weight.dtype.itemsize
+        return 2 * config.num_layers * width
+
     def new_cache(self, num_blocks: int, block_size: int = BLOCK_SIZE) -> KVCache:
         """An empty cache of this model's shape, dtype and device."""
         weight = self.tok_embeddings.weight

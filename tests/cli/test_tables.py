@@ -2,7 +2,7 @@
 
 import pytest
 
-from mixtralkit.cli.sizes import counted, rate, seconds, size
+from mixtralkit.sizes import counted, rate, seconds, size
 from mixtralkit.cli.tables import spans, table
 
 

@@ -8,13 +8,14 @@ from tests.house.names import imports
 # From the top floor down. Rooms in one group may import each other; groups of one floor may not.
 FLOORS = (
     (("cli", "tools", "__main__"),),
-    (("serve", "api"), ("bench",)),
+    (("serve",), ("api",), ("bench",)),
+    (("session",),),
     (("engine",), ("train",), ("fmoe",)),
     (("checkpoint",),),
     (("parallelize",),),
     (("model",), ("moe",)),
     (("ops",), ("dist",)),
-    (("config", "env", "errors", "log", "tokenizer", "chat_template", "quantities", "fastermoe_env"),),
+    (("config", "env", "errors", "log", "tokenizer", "chat_template", "quantities", "fastermoe_env", "sizes"),),
 )
 PLACES = {
     room: (floor, group) for floor, groups in enumerate(FLOORS) for group, rooms in enumerate(groups) for room in rooms

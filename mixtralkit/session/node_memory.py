@@ -6,9 +6,9 @@ import torch
 
 from mixtralkit.checkpoint.checkpoint_summary import Summary
 from mixtralkit.checkpoint.memory_room import free_memory
-from mixtralkit.cli.sizes import size
 from mixtralkit.dist.launch import Group
 from mixtralkit.errors import LaunchError
+from mixtralkit.sizes import size
 
 
 def check_node_memory(group: Group, summary: Summary, dtype: torch.dtype | None) -> None:

@@ -1,8 +1,8 @@
-"""A loaded model with its engine on every rank, as `generate` and `chat` need it."""
+"""A loaded model with its engine on every rank."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 
@@ -11,17 +11,12 @@ from mixtralkit.checkpoint.expert_reader import ExpertReader
 from mixtralkit.checkpoint.formats import digest
 from mixtralkit.checkpoint.loader import load_model
 from mixtralkit.checkpoint.matching_tokenizer import open_tokenizer
-from mixtralkit.cli.node_memory import check_node_memory
-from mixtralkit.cli.options import ChatOptions, GenerateOptions, ModelOptions
-from mixtralkit.cli.progress import Progress
-from mixtralkit.cli.sizes import counted
-from mixtralkit.cli.starting_placements import check_replica_memory, digest_of, starting_placements
-from mixtralkit.cli.step_spans import StepSpans
 from mixtralkit.config import ModelConfig
 from mixtralkit.dist.launch import Group
 from mixtralkit.dist.preflight import agree
 from mixtralkit.dist.topology import Topology
 from mixtralkit.engine.engine import Engine
+from mixtralkit.engine.snapshot import StepFacts
 from mixtralkit.errors import UsageError
 from mixtralkit.log import get_logger, notice
 from mixtralkit.model.transformer import Transformer
@@ -37,8 +32,14 @@ from mixtralkit.moe.steering_setup import Spread, Steered, node_topology, set_up
 from mixtralkit.moe.strategies import Strategies
 from mixtralkit.moe.strategy_check import wrong_beliefs
 from mixtralkit.moe.timeline import Timeline
-from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.parallelize import moe_layers, parallelize
+from mixtralkit.session.kv_room import with_kv_room
+from mixtralkit.session.node_memory import check_node_memory
+from mixtralkit.session.rank_state import rank_state
+from mixtralkit.session.settings import OnProgress, SessionSettings
+from mixtralkit.session.starting_placements import check_replica_memory, digest_of, starting_placements
+from mixtralkit.session.step_spans import StepSpans
+from mixtralkit.sizes import counted
 from mixtralkit.tokenizer import Tokenizer
 
 _logger = get_logger(__name__)
@@ -69,28 +70,31 @@ class Session:
         return self.spread.load
 
 
-SessionOptions: TypeAlias = GenerateOptions | ChatOptions
-
-
-def open_session(group: Group, options: SessionOptions, batch_size: int) -> Session:
+def open_session(
+    group: Group,
+    settings: SessionSettings,
+    on_progress: OnProgress = lambda done, total: None,
+    on_facts: Callable[[StepFacts], None] = lambda facts: None,
+) -> Session:
     """Check what the user gave, load this rank's part of the model, and make the engine; all ranks do so together.
 
+    `on_facts` is told what each of the engine's steps did, on rank 0.
     Raises the errors of the checkpoint, the tokenizer and the placement before any weights are read.
     """
     started = time.perf_counter()
     group.at("looking at the checkpoint")
-    strategies = options.strategies
-    summary = summarize(options.model_weights, group.world_size, _quantize(options))
+    strategies = settings.strategies
+    summary = summarize(settings.model_weights, group.world_size, settings.quantize)
     checkpoint, config = summary.checkpoint, summary.config
     topology = node_topology(strategies, group.topology)
     placements = starting_placements(strategies, config, topology, group.world_size)
     check_replica_memory(strategies, placements, summary.expert_nbytes // config.num_layers)
     summary = with_placements(summary, placements)
     problem = why_not_peer(group.device, group.topology.num_nodes)
-    name, reason = choose_dispatch(options.dispatch, group.world_size, batch_size, problem)
-    _check_adaptive(strategies, options.dispatch)
-    tokenizer = open_tokenizer(checkpoint, options.tokenizer)
-    check_node_memory(group, summary, _dtype(options))
+    name, reason = choose_dispatch(settings.dispatch, group.world_size, settings.limits.batch_size, problem)
+    _check_adaptive(strategies, settings.dispatch)
+    tokenizer = open_tokenizer(checkpoint, settings.tokenizer)
+    check_node_memory(group, summary, settings.dtype)
     agree(
         group.control,
         {
@@ -104,28 +108,43 @@ def open_session(group: Group, options: SessionOptions, batch_size: int) -> Sess
     if group.device.type == "cpu":
         use_common_kernels(group.control)
     group.at("loading")
-    model, spread = _load(group, options, config, _arrange(group, strategies, topology, config, name), placements)
+    arrangement = _arrange(group, strategies, topology, config, name)
+    model, spread = _load(group, settings, config, arrangement, placements, on_progress)
     steered = set_up_steering(
         group,
         strategies,
         spread,
-        dispatches=candidates(options.dispatch, name, group.topology.num_nodes),
-        explain=options.explain,
-        fetch=lambda: _expert_reader(options, group).read,
+        dispatches=candidates(settings.dispatch, name, group.topology.num_nodes),
+        explain=settings.explain,
+        fetch=lambda: _expert_reader(settings, group).read,
     )
-    steps = StepSpans(spread.timeline, group.at)
-    engine = Engine(
-        model=model,
-        tokenizer=tokenizer,
-        control=group.control,
-        batch_size=batch_size,
-        on_step=steps.begin,
-        before_step=steered.steering.before_step,
-        after_step=steps.end,
-    )
+    engine = _engine(group, settings, model, tokenizer, spread, steered, on_facts)
     seconds = time.perf_counter() - started
     return Session(
         group, model, tokenizer, engine, strategies, spread, steered, summary.quantized, name, reason, seconds
+    )
+
+
+def _engine(
+    group: Group,
+    settings: SessionSettings,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    spread: Spread,
+    steered: Steered,
+    on_facts: Callable[[StepFacts], None],
+) -> Engine:
+    steps = StepSpans(spread.timeline, group.at)
+    return Engine(
+        model=model,
+        tokenizer=tokenizer,
+        control=group.control,
+        limits=with_kv_room(settings.limits, group, model),
+        on_step=steps.begin,
+        before_step=steered.steering.before_step,
+        after_step=steps.end,
+        state=lambda: rank_state(group, spread, steered),
+        on_facts=on_facts,
     )
 
 
@@ -161,27 +180,20 @@ def _arrange(
     )
 
 
-def _dtype(options: ModelOptions) -> torch.dtype | None:
-    return None if options.dtype == "auto" else getattr(torch, options.dtype)
-
-
-def _quantize(options: ModelOptions) -> QuantKind | None:
-    return None if options.quantize is None else QuantKind(options.quantize)
-
-
-def _expert_reader(options: ModelOptions, group: Group) -> ExpertReader:
-    return ExpertReader(options.model_weights, dtype=_dtype(options), device=group.device, quantize=_quantize(options))
+def _expert_reader(settings: SessionSettings, group: Group) -> ExpertReader:
+    return ExpertReader(settings.model_weights, dtype=settings.dtype, device=group.device, quantize=settings.quantize)
 
 
 def _load(
     group: Group,
-    options: SessionOptions,
+    settings: SessionSettings,
     config: ModelConfig,
     arrangement: Arrangement,
     placements: tuple[Placement, ...],
+    on_progress: OnProgress,
 ) -> tuple[Transformer, Spread]:
-    timeline = Timeline(keep_spans=options.trace is not None)
-    overlap = Overlap(timeline, options.strategies.group_size if options.strategies.overlaps else None)
+    timeline = Timeline(keep_spans=settings.keep_spans)
+    overlap = Overlap(timeline, settings.strategies.group_size if settings.strategies.overlaps else None)
     load = ExpertLoad(config.num_layers, config.num_experts, group.device)
 
     def spread(model: Transformer) -> None:
@@ -195,17 +207,13 @@ def _load(
             gate_of=arrangement.gate_of,
         )
 
-    progress = Progress("loading", show=group.rank == 0)
-    try:
-        model = load_model(
-            options.model_weights,
-            dtype=_dtype(options),
-            device=group.device,
-            quantize=_quantize(options),
-            spread=spread,
-            on_progress=lambda state: progress.update(state.nbytes, state.total_nbytes),
-        )
-    finally:
-        progress.close()
+    model = load_model(
+        settings.model_weights,
+        dtype=settings.dtype,
+        device=group.device,
+        quantize=settings.quantize,
+        spread=spread,
+        on_progress=lambda state: on_progress(state.nbytes, state.total_nbytes),
+    )
     arrangement.layers = moe_layers(model)
     return model, Spread(config, arrangement, overlap, timeline, load, placements)

@@ -2,7 +2,6 @@
 
 import hashlib
 
-from mixtralkit.cli.sizes import size
 from mixtralkit.config import ModelConfig
 from mixtralkit.dist.topology import Topology
 from mixtralkit.errors import UsageError
@@ -10,6 +9,7 @@ from mixtralkit.moe.placement.hot_experts import replicate_in_layers
 from mixtralkit.moe.placement.plan import Placement, even_split, experts_held, same_for_all
 from mixtralkit.moe.placement.plan_file import read_plan
 from mixtralkit.moe.strategies import Strategies
+from mixtralkit.sizes import size
 
 
 def starting_placements(

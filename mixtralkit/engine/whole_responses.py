@@ -1,0 +1,57 @@
+"""Collects the outputs of a list of requests into completions."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+from mixtralkit.engine.output import OnOutput, Output
+from mixtralkit.engine.request import Completion, Request
+
+OnText = Callable[[int, str], None]
+OnCompletion = Callable[[int, Completion], None]
+
+
+class WholeResponses:
+    """Requests go by their place in the list here."""
+
+    def __init__(self, on_text: OnText | None, on_completion: OnCompletion | None) -> None:
+        self._on_text = on_text
+        self._on_completion = on_completion
+        self._outputs: list[list[Output]] = []
+        self._completions: dict[int, Completion] = {}
+
+    def submit_all(self, requests: Sequence[Request], submit: Callable[[Request, OnOutput], int]) -> None:
+        """Hand in all requests."""
+        self._outputs = [[] for _ in requests]
+        for place, request in enumerate(requests):
+            submit(request, functools.partial(self._take, place))
+
+    def completions(self) -> list[Completion]:
+        """The completions, in the order of the requests; those that never ran are left out."""
+        return [self._completions[place] for place in sorted(self._completions)]
+
+    def _take(self, place: int, output: Output) -> None:
+        self._outputs[place].append(output)
+        if output.text and self._on_text is not None:
+            self._on_text(place, output.text)
+        if output.finish_reason and output.rank is not None:
+            completion = self._completions[place] = completion_of(self._outputs[place])
+            if self._on_completion is not None:
+                self._on_completion(place, completion)
+
+
+def completion_of(outputs: Sequence[Output]) -> Completion:
+    """All outputs of one request as one; the last has the reason why it ended."""
+    last = outputs[-1]
+    assert last.finish_reason is not None, "the last output says why"
+    assert last.rank is not None, "a request that never ran has no completion"
+    return Completion(
+        text="".join(output.text for output in outputs),
+        tokens=tuple(token for output in outputs for token in output.tokens),
+        finish_reason=last.finish_reason,
+        prompt_tokens=last.prompt_tokens,
+        rank=last.rank,
+        cached_tokens=last.cached_tokens,
+        logprobs=tuple(told for output in outputs for told in output.logprobs),
+        prompt_logprobs=tuple(told for output in outputs for told in output.prompt_logprobs),
+        error=last.error,
+    )

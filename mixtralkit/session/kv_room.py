@@ -1,0 +1,36 @@
+"""How much room each rank has for keys and values, where the user does not say."""
+
+from dataclasses import replace
+
+from mixtralkit.checkpoint.memory_room import free_memory
+from mixtralkit.dist.launch import Group
+from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.errors import LaunchError
+from mixtralkit.model.transformer import Transformer
+from mixtralkit.sizes import size
+
+# Of the memory that is free once the weights are loaded. On a CPU mapped weights lie in memory that counts as free.
+_SHARE = {"cpu": 0.25, "cuda": 0.8}
+
+
+def with_kv_room(limits: EngineLimits, group: Group, model: Transformer) -> EngineLimits:
+    """`limits` with a number of `kv_tokens` that all ranks have room for; all ranks call this together.
+
+    Unless the user gave one, it is as many as the requests of a rank can ever have, or what a share of the memory holds
+    that is free. Raises `LaunchError` with the numbers where that is not even a block.
+    """
+    nbytes = model.kv_bytes_per_token
+    most = limits.batch_size * model.config.context
+    asked = most if limits.kv_tokens is None else min(limits.kv_tokens, most)
+    free = free_memory(group.device)
+    if free is not None:
+        neighbours = len(group.topology.ranks_of_node(group.node)) if group.device.type == "cpu" else 1
+        share = 1.0 if limits.kv_tokens is not None else _SHARE[group.device.type]
+        room = int(free * share) // neighbours // nbytes
+        if room < min(asked, limits.block_size) or (limits.kv_tokens is not None and room < asked):
+            raise LaunchError(
+                f"keys and values of {asked:,} tokens take {size(asked * nbytes)} on rank {group.rank}, and "
+                f"{size(free)} are free for {neighbours} of them; give a smaller --kv-tokens or --batch-size"
+            )
+        asked = min(asked, room)
+    return replace(limits, kv_tokens=min(group.control.all_gather_json(asked)))
