@@ -209,9 +209,9 @@ def test_a_plot_is_drawn(tmp_path: Path) -> None:
         ("--random-weights --batch-sizes 1,1", "each value may be given once"),
         ("--random-weights --dispatch local,peeer", "choose one of"),
         ("--random-weights --world-sizes 1,2 --nproc 2", "use one of the two"),
-        ("--random-weights --output x.doc", "the name must end in one of .json, .csv, .txt"),
+        ("--random-weights --output x.doc", "the name must end in .json or .csv or .txt"),
         ("--random-weights --output nowhere/x.csv", "there is no folder nowhere"),
-        ("--random-weights --plot x.jpg", "the name must end in one of .png, .svg, .pdf"),
+        ("--random-weights --plot x.jpg", "the name must end in .png or .svg or .pdf"),
         ("--random-weights --timeout 1", "at least 5 seconds"),
     ],
 )

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mixtralkit.cli.common_options import DEVICES, DISPATCHES, QUANTIZATIONS
 from mixtralkit.cli.main import main
-from mixtralkit.cli.options import DEVICES, DISPATCHES, QUANTIZATIONS, ChatOptions, GenerateOptions
+from mixtralkit.cli.options import ChatOptions, GenerateOptions
 from mixtralkit.cli.ranks import beliefs
 from mixtralkit.dist import device_choice
 from mixtralkit.errors import UsageError
