@@ -155,6 +155,8 @@ BREACHES: tuple[tuple[Rule, str, str], ...] = (
     (rules.extension, "mixtralkit/model/norm.py", "import torch\ntorch.ops.mixtralkit.norm(1)"),
     (rules.extension, "mixtralkit/moe/layer.py", "from mixtralkit import _C"),
     (rules.purity, "mixtralkit/engine/scheduler.py", "from mixtralkit.dist import collectives"),
+    (rules.purity, "mixtralkit/engine/kv_blocks.py", "import torch\nx = torch.zeros(1)"),
+    (rules.purity, "mixtralkit/engine/step_plan.py", "import numpy"),
     (rules.purity, "mixtralkit/moe/placement/plan.py", "import torch\nx = torch.device('cpu')"),
     (rules.pickle, "mixtralkit/checkpoint/reader.py", "import pickle\npickle.load(1)"),
     (rules.pickle, "mixtralkit/checkpoint/reader.py", "from pickle import Unpickler as U"),

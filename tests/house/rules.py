@@ -15,7 +15,21 @@ DISTRIBUTED = (
 )
 EXTENSION = ("mixtralkit/ops/", "mixtralkit/moe/dispatch/peer.py", "mixtralkit/moe/dispatch/nccl.py")
 PRINTING = ("mixtralkit/cli/", "tools/")
-PURE = ("mixtralkit/engine/scheduler.py", "mixtralkit/engine/kv_blocks.py", "mixtralkit/moe/placement/")
+SCHEDULING = tuple(
+    f"mixtralkit/engine/{name}.py"
+    for name in (
+        "scheduler",
+        "rank_schedule",
+        "progress",
+        "untaken_plans",
+        "waiting_queue",
+        "kv_blocks",
+        "step_plan",
+        "request",
+        "logprobs",
+    )
+)
+PURE = (*SCHEDULING, "mixtralkit/moe/placement/")
 IMPURE = ("mixtralkit/moe/placement/transfer.py",)
 
 
@@ -42,10 +56,11 @@ def extension(path: str, tree: ast.Module) -> list[str]:
 
 
 def purity(path: str, tree: ast.Module) -> list[str]:
-    """Planning is pure: it knows neither ranks' communication nor devices."""
+    """Planning is pure: it knows neither ranks' communication nor devices, and the scheduler's no tensors at all."""
     if not path.startswith(PURE) or path in IMPURE:
         return []
-    used = _used(path, tree, "torch.distributed", "mixtralkit.dist", "torch.cuda", "torch.device")
+    tensors = ("torch", "numpy") if path in SCHEDULING else ("torch.distributed", "torch.cuda", "torch.device")
+    used = _used(path, tree, "mixtralkit.dist", *tensors)
     topology = set(_used(path, tree, "mixtralkit.dist.topology"))  # is pure itself
     return [breach for breach in used if breach not in topology]
 
