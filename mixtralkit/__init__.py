@@ -1,16 +1,28 @@
 """Runs Mixtral checkpoints with their experts spread over ranks.
 
-`load` and `generate` (api.py) are for notebooks and scripts; the command line is cli/. They are looked up when
-first used, so that importing the package is cheap and does nothing.
+What is listed here is for notebooks and scripts; the command line is cli/. Names are looked up when first used, so
+that importing the package is cheap and does nothing.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mixtralkit.api import generate, load
+    from mixtralkit.engine.request import Completion, Grammar, SamplingParams
+    from mixtralkit.llm import LLM
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "generate", "load"]
+__all__ = ["LLM", "Completion", "Grammar", "SamplingParams", "__version__", "generate", "load"]
+
+_HOMES = {
+    "LLM": "mixtralkit.llm",
+    "Completion": "mixtralkit.engine.request",
+    "Grammar": "mixtralkit.engine.request",
+    "SamplingParams": "mixtralkit.engine.request",
+    "generate": "mixtralkit.api",
+    "load": "mixtralkit.api",
+}
 
 
 def __dir__() -> list[str]:
@@ -19,9 +31,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import api.py at the first use of one of its names (PEP 562)."""
-    if name not in __all__:
+    """Import a name's module at its first use (PEP 562)."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mixtralkit import api
-
-    return getattr(api, name)
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -10,10 +10,11 @@ from mixtralkit.checkpoint.loader import load_model
 from mixtralkit.checkpoint.matching_tokenizer import open_tokenizer
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.engine import Engine
+from mixtralkit.engine.limits import EngineLimits
 from mixtralkit.engine.request import Completion, Request, SamplingParams
-from mixtralkit.errors import UsageError
+from mixtralkit.model.kv_cache import BLOCK_SIZE
 from mixtralkit.model.transformer import Transformer
-from mixtralkit.ops.quantized_weight import QuantKind
+from mixtralkit.ops.quantized_weight import quant_kind
 from mixtralkit.tokenizer import Tokenizer
 
 
@@ -30,17 +31,9 @@ def load(
     `model(tokens_BT)` gives float32 logits `[B, T, V]`. Raises `CheckpointError`, `ConfigError`, `UsageError` or
     `TokenizerError`, the last before any weights are read.
     """
-    kind = None if quantize is None else _quant_kind(quantize)
+    kind = None if quantize is None else quant_kind(quantize)
     tokenizer = open_tokenizer(detect(folder))
     return load_model(folder, dtype=dtype, device=torch.device(device), quantize=kind), tokenizer
-
-
-def _quant_kind(name: str) -> QuantKind:
-    try:
-        return QuantKind(name)
-    except ValueError:
-        names = " or ".join(kind.value for kind in QuantKind)
-        raise UsageError(f"quantize is {name!r}; {names} is possible, or None") from None
 
 
 def generate(
@@ -77,4 +70,6 @@ def generate(
         for number, prompt in enumerate(prompts)
     ]
     control = Collectives(None, torch.device("cpu"))
-    return Engine(model=model, tokenizer=tokenizer, control=control, batch_size=batch_size).generate(requests)
+    longest = max((len(request.prompt_tokens) + max_tokens for request in requests), default=1)
+    limits = EngineLimits(batch_size=batch_size, kv_tokens=batch_size * (longest + BLOCK_SIZE))
+    return Engine(model=model, tokenizer=tokenizer, control=control, limits=limits).generate(requests)

@@ -77,6 +77,10 @@ class Engine:
         )
         self._leader = Leader(self._desk, control, self._step, model.layers[-1])
 
+    def check(self, request: Request) -> None:
+        """On rank 0, from any thread: raise `RequestError` when the request cannot be served."""
+        self._desk.check(request)
+
     def submit(self, request: Request, on_output: OnOutput) -> int:
         """On rank 0, from any thread: answer `request`; see `Desk.submit`."""
         return self._desk.submit(request, on_output)
@@ -128,7 +132,7 @@ class Engine:
         whole = WholeResponses(on_text, on_completion)
         if self._control.rank == 0:
             for request in requests:
-                self._desk.check(request)
+                self.check(request)
             whole.submit_all(requests, self._desk.submit)
             self._desk.stop()
         self.run(interrupted)

@@ -84,6 +84,8 @@ class RunningRequest:
             token, told = self._sampler.next(logits_V)
             self._tokens.append(token)
             tokens.append(token)
+            if self._lookup is not None:
+                self._lookup.push(token)
             if told is not None:
                 logprobs.append(told)
             finish = self._why_finished(token)
@@ -111,6 +113,5 @@ class RunningRequest:
     def _drafts(self, most: int) -> tuple[int, ...]:
         """Guesses of what comes next, leaving room for the token behind them."""
         if self._lookup is None:
-            self._lookup = PromptLookup()
-        self._lookup.extend(self._tokens)
+            self._lookup = PromptLookup(self._tokens)
         return tuple(self._lookup.propose(min(most, self._most - len(self._tokens) - 1)))

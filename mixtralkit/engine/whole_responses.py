@@ -19,11 +19,10 @@ class WholeResponses:
         self._outputs: list[list[Output]] = []
         self._completions: dict[int, Completion] = {}
 
-    def submit_all(self, requests: Sequence[Request], submit: Callable[[Request, OnOutput], int]) -> None:
-        """Hand in all requests."""
+    def submit_all(self, requests: Sequence[Request], submit: Callable[[Request, OnOutput], int]) -> list[int]:
+        """Hand in all requests; returns their numbers in the engine."""
         self._outputs = [[] for _ in requests]
-        for place, request in enumerate(requests):
-            submit(request, functools.partial(self._take, place))
+        return [submit(request, functools.partial(self._take, place)) for place, request in enumerate(requests)]
 
     def completions(self) -> list[Completion]:
         """The completions, in the order of the requests; those that never ran are left out."""

@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 import torch
 
+from mixtralkit.errors import UsageError
+
 OUTPUT_BLOCK = 16
 QUAD = 4
 GROUP = 64  # inputs of an output that share a scale; benchmarks/results has what other sizes do to the loss
@@ -36,6 +38,15 @@ class QuantKind(Enum):
     def bits_per_weight(self) -> float:
         """Bits that a weight takes, with its part of the group's scale and minimum."""
         return self.bits + 16 * (2 if self.has_mins else 1) / GROUP
+
+
+def quant_kind(name: str) -> QuantKind:
+    """The kind of that name; raises `UsageError` for any other."""
+    try:
+        return QuantKind(name)
+    except ValueError:
+        names = " or ".join(kind.value for kind in QuantKind)
+        raise UsageError(f"quantize is {name!r}; {names} is possible, or None") from None
 
 
 @dataclass(frozen=True, eq=False)

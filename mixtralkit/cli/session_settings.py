@@ -1,0 +1,51 @@
+"""From a verb's options to what a session is opened with."""
+
+import torch
+
+from mixtralkit.cli.options import ChatOptions, GenerateOptions, ModelOptions
+from mixtralkit.cli.progress import Progress
+from mixtralkit.dist.launch import Group
+from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.ops.quantized_weight import QuantKind
+from mixtralkit.session.session import Session, open_session
+from mixtralkit.session.settings import SessionSettings
+
+STEP_TOKENS = 4096
+
+
+def load_session(group: Group, options: GenerateOptions | ChatOptions, batch_size: int) -> Session:
+    """Open the session that `options` describe, on all ranks together; rank 0 shows how far loading has come.
+
+    Prompts are fed in large pieces: nobody watches over the pace of other responses.
+    """
+    limits = EngineLimits(
+        batch_size=batch_size,
+        step_tokens=max(STEP_TOKENS, batch_size),
+        kv_tokens=options.kv_tokens,
+        drafts=options.drafts,
+    )
+    progress = Progress("loading", show=group.rank == 0)
+    try:
+        return open_session(group, session_settings(options, limits), progress.update)
+    finally:
+        progress.close()
+
+
+def session_settings(options: GenerateOptions | ChatOptions, limits: EngineLimits) -> SessionSettings:
+    """What to load and how; `options` have been checked."""
+    return SessionSettings(
+        model_weights=options.model_weights,
+        tokenizer=options.tokenizer,
+        dtype=dtype_of(options),
+        quantize=None if options.quantize is None else QuantKind(options.quantize),
+        dispatch=options.dispatch,
+        strategies=options.strategies,
+        limits=limits,
+        explain=options.explain,
+        keep_spans=options.trace is not None,
+    )
+
+
+def dtype_of(options: ModelOptions) -> torch.dtype | None:
+    """The dtype that was asked for; None for the checkpoint's own."""
+    return None if options.dtype == "auto" else getattr(torch, options.dtype)

@@ -1,0 +1,185 @@
+"""`LLM`: a checkpoint with its engine, from Python: in a notebook, a script, or a script under torchrun."""
+
+import asyncio
+import atexit
+import threading
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from mixtralkit.dist.launch import LaunchOptions, close_group, open_group
+from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.output import Output
+from mixtralkit.engine.request import Completion, Request, SamplingParams
+from mixtralkit.engine.whole_responses import WholeResponses
+from mixtralkit.errors import RankFailure, RequestError, UsageError
+from mixtralkit.moe.strategies import Strategies
+from mixtralkit.ops.quantized_weight import quant_kind
+from mixtralkit.session.session import open_session
+from mixtralkit.session.settings import OnProgress, SessionSettings
+
+_LAST_WORDS = 0.2  # seconds until an engine that has failed has told why
+
+Prompt = str | Sequence[int]  # text, or token ids, which begin with BOS where the model wants one
+
+
+class LLM:
+    """The checkpoint in the folder `model_weights`, with its experts spread over all ranks.
+
+    Under torchrun every rank makes one and calls the same methods. Rank 0 is given the answers, the others nothing: they
+    compute in the background until rank 0 closes. On one process there is nothing to think of.
+
+        with LLM("demo/shakespeare") as llm:
+            print(llm.generate("ROMEO:", SamplingParams(max_tokens=40))[0].text)
+
+    `dtype` None is the checkpoint's own, `device` "auto", "cpu" or "cuda", `quantize` "int8" or "int4". The engine works
+    on `batch_size` requests a rank at a time, has room for `kv_tokens` tokens (None: a share of the free memory), and
+    guesses up to `drafts` tokens a step. `dispatch` and `strategies` are how tokens travel and what is done about it.
+    `timeout` seconds is how long ranks wait for each other, `on_progress` is told how many bytes are loaded of how many.
+    Raises the errors of the checkpoint, the tokenizer, the placement and the launch.
+    """
+
+    def __init__(
+        self,
+        model_weights: str | Path,
+        *,
+        tokenizer: str | Path | None = None,
+        dtype: torch.dtype | None = None,
+        device: str = "auto",
+        quantize: str | None = None,
+        dispatch: str = "auto",
+        strategies: Strategies | None = None,
+        batch_size: int = 8,
+        kv_tokens: int | None = None,
+        drafts: int = 0,
+        timeout: float = 60.0,
+        on_progress: OnProgress = lambda done, total: None,
+    ) -> None:
+        settings = SessionSettings(
+            model_weights=Path(model_weights),
+            tokenizer=None if tokenizer is None else Path(tokenizer),
+            dtype=dtype,
+            quantize=None if quantize is None else quant_kind(quantize),
+            dispatch=dispatch,
+            strategies=strategies or Strategies(),
+            limits=EngineLimits(batch_size=batch_size, kv_tokens=kv_tokens, drafts=drafts),
+        )
+        self._group = open_group(LaunchOptions(device=device, collective_timeout=timeout, join_timeout=timeout))
+        session = open_session(self._group, settings, on_progress)
+        self._engine, self.tokenizer = session.engine, session.tokenizer
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="mixtralkit", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    @property
+    def rank(self) -> int:
+        """Which of the ranks this is."""
+        return self._group.rank
+
+    def generate(
+        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None
+    ) -> list[Completion]:
+        """A completion for each prompt, in order; on ranks other than 0 none.
+
+        `params` is for all prompts, prompt i then drawing with the seed `params.seed` + i, or one for each.
+        Raises `RequestError` before any work when a request cannot be served, `RankFailure` when a rank is lost.
+        """
+        requests = self._requests(prompts, params)
+        if self.rank != 0:
+            return []
+        for request in requests:
+            self._engine.check(request)
+        ended = threading.Semaphore(0)
+        whole = WholeResponses(None, lambda place, completion: ended.release())
+        numbers = whole.submit_all(requests, self._engine.submit)
+        try:
+            for _ in requests:
+                ended.acquire()
+        except BaseException:
+            for number in numbers:
+                self._engine.cancel(number)
+            raise
+        completions = whole.completions()
+        for completion in completions:
+            self._check(completion.error)
+        return completions
+
+    async def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> AsyncIterator[Output]:
+        """What is new of the response, as it comes; on ranks other than 0 nothing.
+
+        Several may be awaited at the same time. One that is left early is cancelled. Raises as `generate` does.
+        """
+        (request,) = self._requests([prompt], params)
+        if self.rank != 0:
+            return
+        loop = asyncio.get_running_loop()
+        outputs: asyncio.Queue[Output] = asyncio.Queue()
+        number = self._engine.submit(request, lambda output: loop.call_soon_threadsafe(outputs.put_nowait, output))
+        try:
+            finished = False
+            while not finished:
+                output = await outputs.get()
+                self._check(output.error)
+                finished = output.finish_reason is not None
+                yield output
+        finally:
+            self._engine.cancel(number)
+
+    def close(self) -> None:
+        """Give everything back when all requests have ended, on all ranks together. Harmless when called again."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        if self.rank == 0:
+            self._engine.stop()
+        self._thread.join()
+        if self._failure is None:
+            close_group(self._group)
+
+    def __enter__(self) -> "LLM":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        try:
+            self._engine.run()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller's thread tells it
+            self._failure = error
+
+    def _check(self, error: str | None) -> None:
+        if error is None:
+            return
+        self._thread.join(_LAST_WORDS)
+        if self._failure is not None:
+            raise RankFailure(str(self._failure)) from self._failure
+        raise RequestError(error)
+
+    def _requests(
+        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
+    ) -> list[Request]:
+        every: list[Prompt] = [prompts] if _is_one(prompts) else list(prompts)
+        params = SamplingParams() if params is None else params
+        if isinstance(params, SamplingParams):
+            each = [replace(params, seed=params.seed + place) for place in range(len(every))]
+        elif len(params) == len(every):
+            each = list(params)
+        else:
+            raise UsageError(f"there are {len(every)} prompts and {len(params)} sampling parameters; give one or as many")
+        return [Request(self._tokens(prompt), own) for prompt, own in zip(every, each, strict=True)]
+
+    def _tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
+
+
+def _is_one(prompts: Prompt | Sequence[Prompt]) -> bool:
+    return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], int))
