@@ -4,7 +4,6 @@ Names and meanings are those of https://github.com/laekov/fastmoe/blob/master/do
 is one that is not set. Flags of the command line mean the same and go before; docs/strategies.md has them side by side.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +11,7 @@ from typing import Literal, TypeVar
 
 from mixtralkit.env import fastermoe_variables
 from mixtralkit.errors import UsageError
-from mixtralkit.quantities import bandwidth, compute_rate
+from mixtralkit.quantities import above_zero, bandwidth, compute_rate, finite, fraction
 
 SCHEDULE_ENABLE = "FMOE_FASTER_SCHEDULE_ENABLE"
 GROUP_SIZE = "FMOE_FASTER_GROUP_SIZE"
@@ -58,10 +57,10 @@ def fastermoe_env() -> FasterMoeEnv:
         shadow_enable=_read(raw, SHADOW_ENABLE, _switch),
         net_bandwidth=_read(raw, NETBW, bandwidth),
         compute_rate=_read(raw, GPUTP, compute_rate),
-        alpha=_read(raw, ALPHA, _positive),
+        alpha=_read(raw, ALPHA, above_zero),
         d_model=_read(raw, DMODEL, _whole),
         gpus_per_node=_read(raw, GPUS_PER_NODE, _whole),
-        outgoing_fraction=_read(raw, OUTGOING_FRACTION, _fraction),
+        outgoing_fraction=_read(raw, OUTGOING_FRACTION, fraction),
         unknown=tuple(name for name in raw if name not in KNOWN),
     )
 
@@ -92,30 +91,7 @@ def _group_size(text: str) -> int | Literal["auto"]:
 
 def _whole(text: str) -> int:
     """A whole number; 2048.0 is one too, as FasterMoE reads floats."""
-    value = _float(text)
+    value = finite(text)
     if not (value >= 1 and value.is_integer()):
         raise ValueError("a whole number of at least 1 is needed")
     return int(value)
-
-
-def _positive(text: str) -> float:
-    value = _float(text)
-    if not value > 0:
-        raise ValueError("a number above 0 is needed")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = _float(text)
-    if not 0 <= value <= 1:
-        raise ValueError("a fraction from 0 to 1 is needed")
-    return value
-
-
-def _float(text: str) -> float:
-    """The finite number that `text` is, or else NaN."""
-    try:
-        value = float(text)
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan

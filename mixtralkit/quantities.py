@@ -1,6 +1,6 @@
-"""From the text of a flag or a variable to bytes, bytes a second and FLOP a second. Units are read as they are written.
+"""From the text of a flag or a variable to bytes, rates, fractions and the like. Units are read as they are written.
 
-Each function raises `ValueError` saying what is allowed. What it returns reads back from its own `str()`.
+Each function but `finite` raises `ValueError` saying what is allowed. What it returns reads back from its own `str()`.
 """
 
 import math
@@ -67,6 +67,31 @@ def compute_rate(typed: str) -> ComputeRate:
     if not (math.isfinite(value) and value > 0):
         raise ValueError("a rate above 0 is needed, such as 11.5TFLOPS, 166GFLOPS or, in FLOP/s, 11.5e12")
     return ComputeRate(value)
+
+
+def above_zero(typed: str) -> float:
+    """A finite number above 0."""
+    value = finite(typed)
+    if not value > 0:
+        raise ValueError("a number above 0 is needed")
+    return value
+
+
+def fraction(typed: str) -> float:
+    """A number from 0 to 1."""
+    value = finite(typed)
+    if not 0 <= value <= 1:
+        raise ValueError("a fraction from 0 to 1 is needed")
+    return value
+
+
+def finite(typed: str) -> float:
+    """The finite number that `typed` is; NaN, and no error, where it is none."""
+    try:
+        value = float(typed)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def _factor(prefix: str | None) -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mixtralkit.quantities import bandwidth, byte_count, compute_rate
+from mixtralkit.quantities import above_zero, bandwidth, byte_count, compute_rate, fraction
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,20 @@ def test_a_bandwidth_reads_back(typed: str) -> None:
 @pytest.mark.parametrize("typed", ["1kFLOPS", "11.5", "0.3GFLOPS"])
 def test_a_compute_rate_reads_back(typed: str) -> None:
     assert compute_rate(str(compute_rate(typed))) == compute_rate(typed)
+
+
+def test_plain_numbers_in_their_ranges() -> None:
+    assert [above_zero("3.5"), above_zero("1e-9")] == [3.5, 1e-9]
+    assert [fraction("0"), fraction("1"), fraction("0.14")] == [0.0, 1.0, 0.14]
+
+
+@pytest.mark.parametrize("typed", ["", "x", "0", "-1", "inf", "nan", "3,5"])
+def test_what_is_not_above_zero(typed: str) -> None:
+    with pytest.raises(ValueError, match="a number above 0 is needed"):
+        above_zero(typed)
+
+
+@pytest.mark.parametrize("typed", ["", "x", "-0.1", "1.001", "14%", "nan"])
+def test_what_is_no_fraction(typed: str) -> None:
+    with pytest.raises(ValueError, match="a fraction from 0 to 1 is needed"):
+        fraction(typed)

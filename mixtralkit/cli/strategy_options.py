@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from mixtralkit.cli.chosen_strategies import FLAGS, NAMES, VARIABLES, choose_strategies
 from mixtralkit.cli.option import option
-from mixtralkit.cli.strategy_values import above_zero, fraction, group_size, hot_experts, overlap, placement
+from mixtralkit.cli.strategy_values import group_size, hot_experts, overlap, placement
 from mixtralkit.cli.values import one_of, path, switch, whole
 from mixtralkit.errors import UsageError
 from mixtralkit.fastermoe_env import fastermoe_env
 from mixtralkit.moe.strategies import CAPACITY_MIN, HotExperts, OverlapChoice, PlacementChoice, Strategies
-from mixtralkit.quantities import bandwidth, byte_count, compute_rate
+from mixtralkit.quantities import above_zero, bandwidth, byte_count, compute_rate, fraction
 
 
 def _strategy(field: str, explanation: str, metavar: str, parse: Callable[[str], Any]) -> Any:

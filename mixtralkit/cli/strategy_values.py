@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from mixtralkit.cli.near_miss import near_miss
-from mixtralkit.cli.values import number, whole
+from mixtralkit.cli.values import whole
 from mixtralkit.moe.strategies import FEWEST_CHUNKS, HotExperts, OverlapChoice, PlacementChoice
 
 _OVERLAPS: dict[str, OverlapChoice] = {"off": "off", "auto": "auto"}
@@ -57,22 +57,6 @@ def hot_experts(typed: str) -> HotExperts:
     if len(set(layers)) < len(layers):
         raise ValueError("each layer may be given once")
     return parts
-
-
-def above_zero(typed: str) -> float:
-    """A number greater than 0."""
-    value = number(typed)
-    if value <= 0:
-        raise ValueError("a number above 0 is needed")
-    return value
-
-
-def fraction(typed: str) -> float:
-    """A number from 0 to 1."""
-    value = number(typed)
-    if not 0 <= value <= 1:
-        raise ValueError("a fraction from 0 to 1 is needed")
-    return value
 
 
 def _hot_part(part: str) -> tuple[int | None, tuple[int, ...]]:
