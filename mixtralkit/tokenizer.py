@@ -9,6 +9,7 @@ import sentencepiece
 
 from mixtralkit.errors import TokenizerError
 
+SPACE_MARK = "\u2581"  # sentencepiece's "▁"
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -68,13 +69,22 @@ class Tokenizer:
         token: int = self._processor.piece_to_id(piece)
         return token if self._processor.is_control(token) else None
 
-    def stream(self) -> "StreamDecoder":
-        """A decoder for the tokens of one response as they come."""
-        return StreamDecoder(self)
+    def stream(self, *, begun: bool = False) -> "StreamDecoder":
+        """A decoder for the tokens of one response as they come; `begun`: they go on where text stands already."""
+        return StreamDecoder(self, begun=begun)
+
+    def piece(self, token: int) -> str:
+        """How the vocabulary writes `token`: "▁" is a space, "<0x0A>" stands for a byte, "<s>" is a control token."""
+        return str(self._processor.id_to_piece(token))
 
     def byte_of(self, token: int) -> int | None:
         """The byte, 0 to 255, that `token` stands for; None for a token that is not a single byte."""
         return int(self._processor.id_to_piece(token)[1:-1], 16) if self._processor.is_byte(token) else None
+
+    def bytes_of(self, token: int) -> bytes:
+        """What `token` adds to a text that has begun, in UTF-8; for control tokens, which add nothing, their name."""
+        byte = self.byte_of(token)
+        return self.piece(token).replace(SPACE_MARK, " ").encode() if byte is None else bytes([byte])
 
     def is_control(self, token: int) -> bool:
         """Whether `token` is a control token, which has no text."""
@@ -90,11 +100,13 @@ class StreamDecoder:
     """Decodes token by token; what `push` and `flush` return adds up to `Tokenizer.decode` of all tokens.
 
     A character may be spread over up to four byte tokens: they are held back until it is whole, or cannot become so.
+    With `begun` the first word keeps the space before it, as all others do.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, begun: bool = False) -> None:
         self._tokenizer = tokenizer
-        self._context: list[int] = []
+        # Any visible token will do: it says that the text has begun, so that the next word keeps its space.
+        self._context = [tokenizer.unk_id] if begun else []
         self._held: list[int] = []
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -116,7 +128,6 @@ class StreamDecoder:
         text = self._tokenizer.decode([*self._context, *self._held])[len(self._tokenizer.decode(self._context)) :]
         if text:  # tokens without text stay: they may change what comes next
             self._held.clear()
-            # Any visible token will do: it says that the response has begun, so that the next word keeps its space.
             self._context = [self._tokenizer.unk_id]
         return text
 

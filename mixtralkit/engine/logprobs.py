@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from mixtralkit.engine.largest import Floats, largest
+
 
 @dataclass(frozen=True)
 class TokenLogprobs:
@@ -13,3 +17,20 @@ class TokenLogprobs:
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+
+
+def token_logprobs(logits_V: Floats, token: int, count: int) -> TokenLogprobs:
+    """Of `token`, with the `count` likeliest tokens, from the model's logits; equal ones are in the order of their ids.
+
+    Works in float64, so that it does not matter how many tokens a vocabulary has. The largest logit must be finite.
+    """
+    best = float(logits_V.max())
+    weights_V = logits_V.astype(np.float64)
+    weights_V -= best
+    whole = best + float(np.log(np.exp(weights_V, out=weights_V).sum()))
+    top = largest(logits_V, min(count, logits_V.size))
+    return TokenLogprobs(
+        token=token,
+        logprob=float(logits_V[token]) - whole,
+        top=tuple((int(other), float(logits_V[other]) - whole) for other in top),
+    )

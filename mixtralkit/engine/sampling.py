@@ -1,36 +1,99 @@
 """From logits to a token."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 
+from mixtralkit.engine.draws import Draws
+from mixtralkit.engine.largest import Floats
+from mixtralkit.engine.logprobs import TokenLogprobs, token_logprobs
+from mixtralkit.engine.narrowing import draw
+from mixtralkit.engine.penalties import Penalties, changes_logits
 from mixtralkit.engine.request import SamplingParams
+from mixtralkit.engine.vocabulary import Vocabulary
+from mixtralkit.errors import RequestError
 
 
-def sample(logits_V: torch.Tensor, params: SamplingParams, generator: torch.Generator) -> int:
-    """Choose the next token. `logits_V` and `generator` are on the CPU; one number is drawn unless greedy.
+class Sampler:
+    """Chooses the tokens of one request, one after the other; what it chose is its state.
 
-    Works in float64: a float32 sum over a vocabulary loses shares of a millionth, and with them the rarest tokens.
+    `output_tokens` are those of the response that are known already, after a preemption: the rest becomes what it
+    would have been. `continues` is the request's; a grammar sees the first space with it. A row of logits, the tokens
+    before it and the seed decide, never the batch.
+
+    The order is vLLM's: bias, penalties, the tokens that `min_tokens` and the grammar exclude, temperature, min-p,
+    top-k, top-p. (vLLM excludes tokens before it adds the bias, which is the same: -inf stays -inf.)
     """
-    if params.temperature == 0:
-        return int(logits_V.argmax())
-    below_best_V = logits_V.double() - logits_V.max()  # first, so that the smallest temperatures do not overflow
-    probabilities_V, tokens_V = torch.softmax(below_best_V / params.temperature, dim=0).sort(
-        descending=True, stable=True
-    )
-    kept = _kept(probabilities_V, params)
-    cumulative = probabilities_V[:kept].cumsum(0)
-    draw = torch.rand((), dtype=torch.float64, generator=generator) * cumulative[-1]
-    return int(tokens_V[torch.searchsorted(cumulative, draw, right=True).clamp(max=kept - 1)])
+
+    def __init__(
+        self,
+        params: SamplingParams,
+        prompt_tokens: Sequence[int],
+        output_tokens: Sequence[int] = (),
+        *,
+        vocabulary: Vocabulary,
+        continues: bool = False,
+    ) -> None:
+        self._params = params
+        self._penalties = Penalties(params, prompt_tokens, vocabulary.size) if changes_logits(params) else None
+        self._grammar = vocabulary.grammars.start(params.grammar, continues=continues) if params.grammar else None
+        self._ending = [*params.stop_token_ids, *(() if params.ignore_eos else (vocabulary.eos_id,))]
+        self._draws = Draws(params.seed)
+        self._count = 0
+        for token in output_tokens:
+            self._push(token)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the response is complete by its grammar, so that nothing can follow."""
+        return self._grammar is not None and self._grammar.ended
+
+    def next(self, logits_V: torch.Tensor) -> tuple[int, TokenLogprobs | None]:
+        """The next token of the response, and its log probabilities if the request wants them.
+
+        `logits_V` is float32, on the CPU, and is not changed. Raises `RequestError` when there are no numbers in it,
+        or no token is left to choose.
+        """
+        row_V: Floats = logits_V.numpy()
+        token = self._choose(self._changed(row_V))
+        self._push(token)
+        wanted = self._params.logprobs
+        return token, None if wanted is None else token_logprobs(row_V, token, wanted)
+
+    def _changed(self, row_V: Floats) -> Floats:
+        """The logits with all that the request adds and excludes; the row itself where that is nothing."""
+        too_early = self._count < self._params.min_tokens
+        if not (self._penalties or self._grammar or too_early):
+            return row_V
+        _check_numbers(row_V)
+        changed_V = row_V.astype(np.float64)
+        if self._penalties:
+            self._penalties.apply(changed_V)
+        if too_early:
+            changed_V[self._ending] = -np.inf
+        if self._grammar:
+            self._grammar.exclude(changed_V)
+        if changed_V.max() == -np.inf:
+            raise RequestError("no token may come next: min_tokens excludes all that the grammar allows")
+        return changed_V
+
+    def _choose(self, logits_V: Floats) -> int:
+        _check_numbers(logits_V)
+        if self._params.temperature == 0:
+            return int(logits_V.argmax())
+        return draw(logits_V, self._params, self._draws.uniform(self._count))
+
+    def _push(self, token: int) -> None:
+        self._count += 1
+        if self._penalties:
+            self._penalties.push(token)
+        if self._grammar:
+            self._grammar.push(token)
 
 
-def new_generator(params: SamplingParams) -> torch.Generator:
-    """The source of a request's random draws."""
-    return torch.Generator().manual_seed(params.seed)
-
-
-def _kept(probabilities_V: torch.Tensor, params: SamplingParams) -> int:
-    """How many of the sorted tokens stay: top-k first, then the fewest whose share of what it left reaches top-p."""
-    kept = min(params.top_k or probabilities_V.numel(), probabilities_V.numel())
-    if params.top_p == 1:
-        return kept
-    cumulative = probabilities_V[:kept].cumsum(0)
-    return min(kept, int(torch.searchsorted(cumulative, params.top_p * cumulative[-1])) + 1)
+def _check_numbers(logits_V: Floats) -> None:
+    """Raise `RequestError` for a row that no token can be chosen from. A NaN anywhere is the maximum."""
+    best = logits_V.max()
+    if not np.isfinite(best):
+        raise RequestError(f"the model's logits are no finite numbers (their largest is {best}); check its weights")

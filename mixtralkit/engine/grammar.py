@@ -1,0 +1,107 @@
+"""Responses that follow a grammar: which tokens may come next, by the package llguidance."""
+
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mixtralkit.engine.grammar_trial import try_grammar
+from mixtralkit.engine.guidance import SentencepieceTokens, compile_grammar, guidance_tokenizer, refusal
+from mixtralkit.engine.largest import Floats, Indices
+from mixtralkit.engine.request import Grammar
+from mixtralkit.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+KEPT = 64  # compiled grammars: those who use one mostly use it again
+SPACE = b" "
+
+
+class Grammars:
+    """The grammars that requests come with, compiled for `tokenizer`; nothing is prepared before the first of them."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._compiled = lru_cache(maxsize=KEPT)(self._compile)
+        self._checked = lru_cache(maxsize=KEPT)(self._check)
+
+    def check(self, grammar: Grammar) -> None:
+        """Raise `RequestError` when `grammar` cannot be used. The first time it takes tenths of a second or more."""
+        self._checked(grammar)
+
+    def start(self, grammar: Grammar, *, continues: bool) -> "GrammarState":
+        """The state of a response that has not begun; `grammar` has been checked, on this rank or another.
+
+        With `continues` the response's first word keeps the space before it.
+        """
+        return GrammarState(self._compiled(grammar).deep_copy(), None if continues else self._first_words)
+
+    def _check(self, grammar: Grammar) -> None:
+        try_grammar(grammar)
+        self._compiled(grammar)
+
+    def _compile(self, grammar: Grammar) -> "LLMatcher":
+        return compile_grammar(self._guidance, grammar)
+
+    @cached_property
+    def _tokens(self) -> SentencepieceTokens:
+        return SentencepieceTokens(self._tokenizer)
+
+    @cached_property
+    def _guidance(self) -> "LLTokenizer":
+        return guidance_tokenizer(self._tokens)
+
+    @cached_property
+    def _first_words(self) -> tuple[Indices, Indices]:
+        """Tokens that begin with a space, and for each the token of the same text without it, -1 if there is none."""
+        ids = {text: token for token, text in enumerate(self._tokens.tokens)}
+        spaced = [
+            token
+            for token, text in enumerate(self._tokens.tokens)
+            if text.startswith(SPACE) and self._tokenizer.byte_of(token) is None
+        ]
+        bare = [ids.get(self._tokens.tokens[token][len(SPACE) :], -1) for token in spaced]
+        return np.array(spaced, dtype=np.intp), np.array(bare, dtype=np.intp)
+
+
+class GrammarState:
+    """How far a response has come in its grammar.
+
+    `first_words` is the two lists of `Grammars`: the first token of a response loses the space that it begins with,
+    so it is judged as the token without one. With None it keeps it.
+    """
+
+    def __init__(self, matcher: "LLMatcher", first_words: tuple[Indices, Indices] | None) -> None:
+        self._matcher = matcher
+        self._first_words = first_words
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can follow any more: the grammar is at its end, or EOS has come where it may."""
+        return bool(self._matcher.is_stopped())
+
+    def exclude(self, logits_V: Floats) -> None:
+        """Set the logits of tokens that may not come next to -inf. EOS may come where the grammar may stop."""
+        mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        self._check()
+        allowed_V = np.unpackbits(mask, count=logits_V.size, bitorder="little").view(np.bool_)
+        if self._first_words is not None:
+            spaced, bare = self._first_words
+            allowed_V[spaced] = (bare >= 0) & allowed_V[bare]
+        np.copyto(logits_V, -np.inf, where=~allowed_V)
+
+    def push(self, token: int) -> None:
+        """The response has one more token, which `exclude` left."""
+        if self._first_words is not None:
+            spaced, bare = self._first_words
+            place = int(np.searchsorted(spaced, token))
+            if place < spaced.size and spaced[place] == token:
+                token = int(bare[place])
+            self._first_words = None
+        self._matcher.consume_token(token)
+        self._check()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise refusal(self._matcher.get_error())

@@ -1,0 +1,61 @@
+"""A new grammar is compiled in a process of its own first, with little time and memory.
+
+llguidance bounds most of what a grammar can cost, but not all: there are small schemas that it never finishes, in
+code that cannot be interrupted. A process can be ended.
+"""
+
+import json
+import subprocess
+import sys
+
+from mixtralkit.engine.guidance import ByteTokens, compile_grammar, guidance_tokenizer
+from mixtralkit.engine.request import Grammar
+from mixtralkit.errors import RequestError
+
+SECONDS = 2  # of CPU time, for Python's start too; a large schema takes tenths of a second
+PATIENCE = 20.0  # seconds by the clock, on a machine that is busy with other things
+MEMORY = 2 << 30  # bytes of address space
+CHILD = """
+import json, resource, sys
+path, kind, text, seconds, memory = json.load(sys.stdin)
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+sys.path[:] = path
+from mixtralkit.engine.grammar_trial import fault
+sys.stdout.write(json.dumps(fault(kind, text)))
+"""
+
+
+def try_grammar(grammar: Grammar) -> None:
+    """Raise `RequestError` when `grammar` has a fault or takes too long to prepare. Takes at least a tenth of a second.
+
+    Threads may call it at the same time.
+    """
+    told = json.dumps([sys.path, grammar.kind, grammar.text, SECONDS, MEMORY])
+    try:
+        run = subprocess.run(
+            [sys.executable, "-I", "-c", CHILD],
+            input=told,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        raise RequestError(
+            f"grammar takes more than {SECONDS} seconds or {MEMORY >> 30} GiB to prepare; simplify it: smaller "
+            "numbers of repetitions, fewer alternatives and constraints"
+        ) from error
+    found = json.loads(run.stdout)
+    if found is not None:
+        raise RequestError(found)
+
+
+def fault(kind: str, text: str) -> str | None:
+    """What is wrong with a grammar, in the process that may be ended; None if it can be used."""
+    try:
+        compile_grammar(guidance_tokenizer(ByteTokens()), Grammar(kind, text))  # type: ignore[arg-type]
+    except RequestError as error:
+        return str(error)
+    return None

@@ -1,0 +1,98 @@
+"""Grammars by the package llguidance: its view of the tokenizer, and a matcher of one grammar.
+
+The package comes in with the first request that has a grammar.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+from mixtralkit.engine.request import Grammar
+from mixtralkit.errors import RequestError
+from mixtralkit.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+MOST_STATES = 25_000  # of a matcher's lexer, 1 to 2 kB each; the default, 250 000, would be half a gigabyte
+LONGEST_REASON = 300  # characters of llguidance's message
+JSON_OBJECT = '{"type": "object"}'
+
+
+class TokenList(Protocol):
+    """What llguidance asks of a tokenizer: its tokens as bytes, and ids of a text."""
+
+    eos_token_id: int
+    bos_token_id: int | None
+    tokens: list[bytes]
+    special_token_ids: list[int]
+
+    def __call__(self, text: str) -> list[int]:
+        """The ids of `text` as they are in the midst of a response."""
+
+
+class SentencepieceTokens:
+    """The tokens of a sentencepiece model."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        ids = range(tokenizer.vocab_size)
+        self.eos_token_id = tokenizer.eos_id
+        self.bos_token_id: int | None = tokenizer.bos_id
+        self.special_token_ids = [id_ for id_ in ids if tokenizer.is_control(id_) or id_ == tokenizer.unk_id]
+        self.tokens = [tokenizer.bytes_of(id_) for id_ in ids]
+        # A text's first word gets a space before it; after this byte, which no token joins, nothing is first.
+        self._before = "\x02"
+        self._tokens_before = len(tokenizer.encode(self._before, bos=False))
+
+    def __call__(self, text: str) -> list[int]:
+        """The ids of `text` as they are in the midst of a response."""
+        return self._tokenizer.encode(self._before + text, bos=False)[self._tokens_before :]
+
+
+class ByteTokens:
+    """One token a byte, and an EOS: enough to see what a grammar costs."""
+
+    eos_token_id = 256
+    bos_token_id: int | None = None
+
+    def __init__(self) -> None:
+        self.tokens = [*(bytes([byte]) for byte in range(256)), b"</s>"]
+        self.special_token_ids = [self.eos_token_id]
+
+    def __call__(self, text: str) -> list[int]:
+        """The bytes of `text`."""
+        return list(text.encode())
+
+
+def guidance_tokenizer(tokens: TokenList) -> "LLTokenizer":
+    """Llguidance's own form of the tokens; takes tenths of a second for a whole vocabulary."""
+    try:
+        from llguidance import LLTokenizer, TokenizerWrapper
+    except ImportError as error:
+        raise RequestError("grammar needs the package llguidance; install it with pip install llguidance") from error
+    return LLTokenizer(TokenizerWrapper(tokens))
+
+
+def compile_grammar(tokenizer: "LLTokenizer", grammar: Grammar) -> "LLMatcher":
+    """A matcher at the beginning of a response. Raises `RequestError` for a grammar that cannot be used."""
+    from llguidance import LLMatcher, LLParserLimits
+
+    # Verbose errors would tell logs what is in the response.
+    limits = LLParserLimits(max_lexer_states=MOST_STATES, verbose_errors=False)
+    try:
+        if grammar.kind == "regex":
+            text = LLMatcher.grammar_from_regex(grammar.text)
+        else:
+            text = LLMatcher.grammar_from_json_schema(grammar.text or JSON_OBJECT)
+    except ValueError as error:
+        raise refusal(str(error)) from error
+    matcher = LLMatcher(tokenizer, text, log_level=0, limits=limits)
+    matcher.compute_bitmask()  # some faults show only here, such as a grammar that no text matches
+    if matcher.is_error():
+        raise refusal(matcher.get_error())
+    return matcher
+
+
+def refusal(reason: str) -> RequestError:
+    """The error for a grammar that cannot be used, or not any further."""
+    reason = " ".join(reason.removesuffix("<non-verbose/>").split())
+    return RequestError(f"grammar cannot be used: {reason[:LONGEST_REASON]}; simplify it")

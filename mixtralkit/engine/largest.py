@@ -1,0 +1,32 @@
+"""The largest of many values without sorting them all."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]
+Indices: TypeAlias = npt.NDArray[np.intp]
+
+GROUPS = 8  # groups for each value that is asked for: more make the bound tighter, and longer to find
+
+
+def largest(values: Floats, count: int) -> Indices:
+    """The indices of the `count` largest values, best first; of equal values the first come first.
+
+    The same as a stable sort and a cut, whose time a vocabulary does not need. There must be no NaN.
+    """
+    if count == 0:
+        return np.empty(0, dtype=np.intp)
+    candidates = np.flatnonzero(values >= _bound(values, count))
+    return candidates[np.argsort(-values[candidates], kind="stable")[:count]]
+
+
+def _bound(values: Floats, count: int) -> Any:
+    """A value that at least `count` of the values reach: as many groups of them have a largest value that does."""
+    height = values.size // (GROUPS * count)
+    if height < 2:
+        return np.partition(values, -count)[-count] if count < values.size else -np.inf
+    width = values.size // height
+    tops = values[: height * width].reshape(height, width).max(axis=0)  # what is left over may be higher, which is fine
+    return np.partition(tops, -count)[-count]

@@ -1,0 +1,84 @@
+"""Which tokens may be drawn and with which weights: temperature, min-p, top-k and top-p of one row.
+
+Everything is in float64: a float32 sum over a vocabulary loses shares of a millionth, and with them the rarest tokens.
+Weights are relative to the likeliest token's, which is 1; they need not add up to anything.
+"""
+
+import numpy as np
+
+from mixtralkit.engine.largest import Floats, Indices, largest
+from mixtralkit.engine.request import SamplingParams
+
+# Where the nucleus mostly lies: the first of these sets of tokens, by weight, that reaches the share is searched.
+FLOORS = (1e-2, 1e-4, 0.0)
+STEPS = 8  # bins of weights for each power of two
+BIN_BITS = 49  # below the sign, the exponent and log2(STEPS) bits of the fraction
+ONE = 1023 * STEPS  # the bin of weight 1
+BLOCK = 256
+
+
+def draw(logits_V: Floats, params: SamplingParams, uniform: float) -> int:
+    """The token that `uniform`, in [0, 1), falls on. The largest logit must be finite; -inf excludes a token.
+
+    In vLLM's order: temperature, min-p, then top-k, then top-p of what these left. Of equal tokens the smaller ids
+    are kept. Tokens keep the order that the row gives them, so the row and `uniform` alone decide.
+    """
+    tokens = largest(logits_V, params.top_k) if 0 < params.top_k < logits_V.size else None
+    weights = _weights(logits_V if tokens is None else logits_V[tokens], float(logits_V.max()), params.temperature)
+    if params.min_p > 0:
+        kept = np.flatnonzero(weights >= params.min_p)
+        weights, tokens = weights[kept], kept if tokens is None else tokens[kept]
+    if params.top_p < 1:
+        kept = nucleus(weights, params.top_p)
+        weights, tokens = weights[kept], kept if tokens is None else tokens[kept]
+    place = _place(weights, uniform)
+    return place if tokens is None else int(tokens[place])
+
+
+def nucleus(weights: Floats, top_p: float) -> Indices:
+    """The indices of the fewest largest weights, at most 1 each, whose share of all reaches `top_p`.
+
+    The same set as by a stable sort, but only one narrow bin of weights is sorted, the one that holds the last of the
+    set. Of equal weights the first are kept.
+    """
+    share = top_p * weights.sum()
+    near = _reaching(weights, share)
+    heavy = weights[near]
+    bins = ONE - (heavy.view(np.int64) >> BIN_BITS)  # from the top; the bits of positive floats are in their order
+    sums = np.bincount(bins, weights=heavy).cumsum()
+    last = min(int(np.searchsorted(sums, share)), sums.size - 1)
+    edge = np.flatnonzero(bins == last)
+    edge = edge[np.argsort(-heavy[edge], kind="stable")]
+    missing = share - (sums[last - 1] if last else 0.0)
+    count = int(np.searchsorted(heavy[edge].cumsum(), missing)) + 1
+    kept: Indices = near[np.concatenate([np.flatnonzero(bins < last), edge[:count]])]
+    return kept
+
+
+def _weights(logits: Floats, best: float, temperature: float) -> Floats:
+    weights = logits.astype(np.float64)
+    weights -= best  # first, so that the smallest temperatures do not overflow upwards
+    if temperature != 1:
+        with np.errstate(over="ignore"):  # to -inf, whose weight is 0
+            weights /= temperature
+    return np.exp(weights, out=weights)
+
+
+def _reaching(weights: Floats, share: float) -> Indices:
+    """The tokens above the highest of the floors above which there is more than `share`; all if it must be."""
+    for floor in FLOORS:
+        near = np.flatnonzero(weights >= floor)
+        if weights[near].sum() > share:
+            break
+    return near
+
+
+def _place(weights: Floats, uniform: float) -> int:
+    """The index where the running sum exceeds this share of the sum; blocks first, to add up only one of them."""
+    blocks = np.add.reduceat(weights, np.arange(0, weights.size, BLOCK)).cumsum()
+    target = uniform * blocks[-1]
+    block = int(np.searchsorted(blocks, target, side="right"))
+    rest = target - (blocks[block - 1] if block else 0.0)
+    sums = weights[block * BLOCK : (block + 1) * BLOCK].cumsum()
+    rest = min(rest, np.nextafter(sums[-1], 0.0))  # a block's sum in another order may be a rounding apart
+    return block * BLOCK + int(np.searchsorted(sums, rest, side="right"))
