@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+from mixtralkit.dist.port_user import used_by
 from mixtralkit.errors import LaunchError
 from mixtralkit.log import get_logger
 
@@ -77,8 +78,9 @@ def check_port_free(master: Master) -> None:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
             raise LaunchError(
-                f"port {master.port} of {socket.gethostname()} cannot be used ({error.strerror}): another run may "
-                f"hold it; choose another {master.port_setting}, the same on every node"
+                f"port {master.port} of {socket.gethostname()} cannot be used ({error.strerror}"
+                f"{used_by(master.port)}): another run may hold it; choose another {master.port_setting}, the same on "
+                "every node"
             ) from error
 
 
