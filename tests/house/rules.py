@@ -26,7 +26,6 @@ SCHEDULING = tuple(
         "kv_blocks",
         "step_plan",
         "request",
-        "logprobs",
     )
 )
 PURE = (*SCHEDULING, "mixtralkit/moe/placement/")
