@@ -9,15 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from mixtralkit.engine.grammar import check_grammar
 from mixtralkit.engine.lockstep import Outcome, State
 from mixtralkit.engine.output import OnOutput, Output
 from mixtralkit.engine.request import EngineClosed, FinishReason, QueueFull, Request
 from mixtralkit.engine.response import Response
-from mixtralkit.engine.sampling import Vocabulary
 from mixtralkit.engine.scheduler import Scheduler
 from mixtralkit.engine.snapshot import Snapshot, StepFacts
 from mixtralkit.engine.step_plan import StepPlan, WorkResult
+from mixtralkit.engine.vocabulary import Vocabulary
 from mixtralkit.tokenizer import Tokenizer
 
 TICK = 1.0  # seconds between two plans while there is nothing to do: far below any time-out of the other ranks
@@ -84,7 +83,7 @@ class Desk:
         """Raise `RequestError` when the request cannot be served."""
         request.check(self._vocabulary.size, self._context)
         if request.params.grammar is not None:
-            check_grammar(request.params.grammar)
+            self._vocabulary.grammars.check(request.params.grammar)
 
     def submit(self, request: Request, on_output: OnOutput) -> int:
         """Take in a request; returns its number. `on_output` is called in the engine's thread and must be quick.
@@ -93,7 +92,8 @@ class Desk:
         `EngineClosed` after a failure.
         """
         self.check(request)
-        ticket = _Ticket(request, Response(request.params, self._tokenizer), on_output)
+        response = Response(request.params, self._tokenizer, continues=request.continues)
+        ticket = _Ticket(request, response, on_output)
         with self._changed:
             if self._failed is not None:
                 raise EngineClosed(self._failed)

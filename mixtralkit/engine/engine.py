@@ -14,11 +14,11 @@ from mixtralkit.engine.out_of_memory import is_out_of_memory
 from mixtralkit.engine.output import OnOutput
 from mixtralkit.engine.request import Completion, Request
 from mixtralkit.engine.runner import Runner
-from mixtralkit.engine.sampling import Vocabulary
 from mixtralkit.engine.scheduler import Scheduler
 from mixtralkit.engine.snapshot import Snapshot, StepFacts
 from mixtralkit.engine.stats import GenerationStats
 from mixtralkit.engine.step_plan import StepPlan, Work, WorkResult
+from mixtralkit.engine.vocabulary import Vocabulary
 from mixtralkit.engine.whole_responses import OnCompletion, OnText, WholeResponses
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.tokenizer import Tokenizer
@@ -140,7 +140,11 @@ class Engine:
 
     def _step(self, plan: StepPlan) -> Outcome:
         self._runner.prepare(plan)
-        results = self._run(plan) if plan.has_work else ()
+        if plan.has_work:
+            results: Sequence[WorkResult] = self._run(plan)
+        else:
+            self._on_step(IDLE)
+            results = ()
         return Outcome(results, self._state() if plan.wants_state else None)
 
     def _run(self, plan: StepPlan) -> Sequence[WorkResult]:
@@ -152,7 +156,6 @@ class Engine:
         seconds = time.perf_counter() - started
         self.stats.record(phase, tokens_W=plan.tokens_W, seconds=seconds, sampled=any(r.tokens for r in results))
         self._after_step()
-        self._on_step(IDLE)
         return results
 
     def _run_mine(self, work: Sequence[Work]) -> Sequence[WorkResult]:

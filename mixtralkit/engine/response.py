@@ -9,10 +9,10 @@ from mixtralkit.tokenizer import Tokenizer
 class Response:
     """The text of one request so far. Its runner ends it for its tokens (EOS, length), and stop strings end it here."""
 
-    def __init__(self, params: SamplingParams, tokenizer: Tokenizer) -> None:
+    def __init__(self, params: SamplingParams, tokenizer: Tokenizer, *, continues: bool = False) -> None:
         self._stops = params.stop
         self._min_tokens = params.min_tokens
-        self._decoder = tokenizer.stream()
+        self._decoder = tokenizer.stream(begun=continues)
         self._longest = max(map(len, self._stops), default=0)
         self._shown = 0
         self.text = ""

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from mixtralkit.engine.running import Feed, RunningRequest
-from mixtralkit.engine.sampling import Sampler, Vocabulary
+from mixtralkit.engine.sampling import Sampler
 from mixtralkit.engine.step_plan import StepPlan, Work, WorkResult
+from mixtralkit.engine.vocabulary import Vocabulary
 from mixtralkit.errors import RequestError
 from mixtralkit.model.batch import make_batch
 from mixtralkit.model.kv_cache import KVCache

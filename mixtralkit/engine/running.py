@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from mixtralkit.engine.drafts import PromptLookup
-from mixtralkit.engine.logprobs import TokenLogprobs
+from mixtralkit.engine.logprobs import TokenLogprobs, token_logprobs
 from mixtralkit.engine.request import FinishReason
-from mixtralkit.engine.sampling import Sampler, token_logprobs
+from mixtralkit.engine.sampling import Sampler
 from mixtralkit.engine.step_plan import Admission, Work, WorkResult
 
 
@@ -99,7 +99,7 @@ class RunningRequest:
         if most is None:
             return ()
         following = self._tokens[feed.start + 1 : min(feed.start + len(feed.tokens) + 1, self._prompt_length)]
-        return tuple(token_logprobs(row, token, most) for row, token in zip(logits_RV, following, strict=False))
+        return tuple(token_logprobs(row.numpy(), token, most) for row, token in zip(logits_RV, following, strict=False))
 
     def _why_finished(self, token: int) -> FinishReason | None:
         if token == self._eos_id:
