@@ -12,13 +12,14 @@ STABLE_TORCH_LIBRARY(mixtralkit, m) {
     m.def("expert_mlp(Tensor rows_RD, int[] counts_e, Tensor[] data, Tensor[] scales, Tensor[] mins, int hidden) -> "
           "Tensor");
     m.def("attention_block(Tensor x_TD, Tensor norm_D, float eps, Tensor[] qkv_data, Tensor[] qkv_scales, "
-          "Tensor[] qkv_mins, int[] qkv_outputs, Tensor(a!) keys, Tensor(b!) values, Tensor segments, Tensor cos, "
-          "Tensor sin, int heads, int window, Tensor[] out_data, Tensor[] out_scales, Tensor[] out_mins) -> Tensor");
+          "Tensor[] qkv_mins, int[] qkv_outputs, Tensor(a!) keys, Tensor(b!) values, Tensor segments, Tensor tables, "
+          "Tensor cos, Tensor sin, int heads, int window, Tensor[] out_data, Tensor[] out_scales, Tensor[] out_mins) "
+          "-> Tensor");
     m.def("moe_block(Tensor x_TD, Tensor norm_D, float eps, Tensor gate_ED, int top_k, Tensor[] data, Tensor[] scales, "
           "Tensor[] mins, int hidden) -> (Tensor, Tensor)");
     m.def("rms_norm(Tensor x_TD, Tensor weight_D, float eps) -> Tensor");
-    m.def("attention(Tensor qkv, Tensor(a!) keys, Tensor(b!) values, Tensor segments, Tensor cos, Tensor sin, "
-          "int heads, int window) -> Tensor");
+    m.def("attention(Tensor qkv, Tensor(a!) keys, Tensor(b!) values, Tensor segments, Tensor tables, "
+          "Tensor cos, Tensor sin, int heads, int window) -> Tensor");
     m.def("rotations(Tensor positions_T, int head_dim, float theta) -> (Tensor, Tensor)");
     m.def("topk_gate(Tensor logits_TE, int top_k) -> (Tensor, Tensor)");
     m.def("linear_gate(Tensor x_TD, Tensor weight_ED, int top_k) -> (Tensor, Tensor)");

@@ -50,33 +50,55 @@ inline float weigh(float* scores, Running& running) {
     return shrink;
 }
 
-// out[r] += sum over i from `first` to `last` of weights[r][i] * values[i], for kRows queries and one vector of
-// elements.
-template <int kRows, class Number, class Load, class Store>
-inline void add_values(const float* weights, const Number* values, std::int64_t width, int first, int last, float* out,
-                       Load load_part, Store store_part) {
-    Lanes sums[kRows];
-    for (int r = 0; r < kRows; ++r) sums[r] = load_part(out + r * width);
-    for (int i = first; i < last; ++i) {
-        const Lanes value = load_part(values + i * width);
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) sums[r] = fma(same_lanes(weights[r * kChunk + i]), value, sums[r]);
+// The keys or values of a chunk's positions: at[j] has those from j * length on, each behind the one before.
+template <class Number>
+struct Runs {
+    const Number* at[kChunk];
+    int length;
+};
+
+// The runs of `count` positions from `chunk` on. `rows` are the keys or the values of the task.
+template <class Number>
+inline Runs<Number> runs_of(const AttentionTask& task, const void* rows, std::int64_t chunk, int count) {
+    Runs<Number> runs;
+    runs.length = static_cast<int>(task.block_size < kChunk ? task.block_size : kChunk);
+    for (int i = 0, j = 0; i < count; i += runs.length, ++j) {
+        const std::int64_t block = (chunk + i) / task.block_size, inside = (chunk + i) % task.block_size;
+        runs.at[j] = static_cast<const Number*>(rows) + task.table[block] * task.block_stride + inside * task.head_dim;
     }
-    for (int r = 0; r < kRows; ++r) store_part(out + r * width, sums[r]);
+    return runs;
+}
+
+// out[r] += sum over i from `first` to `last` of weights[r][i] * values[i], for kRows queries and the vector of
+// elements from `at` on.
+template <int kRows, class Number, class Load, class Store>
+inline void add_values(const float* weights, const Runs<Number>& values, std::int64_t at, std::int64_t width, int first,
+                       int last, float* out, Load load_part, Store store_part) {
+    Lanes sums[kRows];
+    for (int r = 0; r < kRows; ++r) sums[r] = load_part(out + r * width + at);
+    for (int j = 0, begin = 0; begin < last; ++j, begin += values.length) {
+        const int end = last < begin + values.length ? last : begin + values.length;
+        for (int i = begin < first ? first : begin; i < end; ++i) {
+            const Lanes value = load_part(values.at[j] + (i - begin) * width + at);
+#pragma GCC unroll 8
+            for (int r = 0; r < kRows; ++r) sums[r] = fma(same_lanes(weights[r * kChunk + i]), value, sums[r]);
+        }
+    }
+    for (int r = 0; r < kRows; ++r) store_part(out + r * width + at, sums[r]);
 }
 
 template <int kRows, class Number>
-inline void add_all_values(const float* weights, const Number* values, std::int64_t width, int first, int last,
+inline void add_all_values(const float* weights, const Runs<Number>& values, std::int64_t width, int first, int last,
                            float* out) {
     std::int64_t at = 0;
     for (; at + kLanes <= width; at += kLanes) {
         add_values<kRows>(
-            weights, values + at, width, first, last, out + at, [](auto* p) { return load(p); },
+            weights, values, at, width, first, last, out, [](auto* p) { return load(p); },
             [](float* p, Lanes a) { store(p, a); });
     }
     if (const int rest = static_cast<int>(width - at)) {
         add_values<kRows>(
-            weights, values + at, width, first, last, out + at, [=](auto* p) { return load_first(p, rest); },
+            weights, values, at, width, first, last, out, [=](auto* p) { return load_first(p, rest); },
             [=](float* p, Lanes a) { store_first(p, rest, a); });
     }
 }
@@ -96,9 +118,12 @@ inline void attend(const AttentionTask& task, const float* queries, float* out, 
     const std::int64_t end = task.position + task.tokens;
     for (std::int64_t chunk = first_seen(task.position) / kChunk * kChunk; chunk < end; chunk += kChunk) {
         const int count = static_cast<int>(end - chunk < kChunk ? end - chunk : kChunk);
-        const auto* keys = static_cast<const Number*>(task.keys) + chunk * width;
-        const auto* values = static_cast<const Number*>(task.values) + chunk * width;
-        float_product<Floats<Number>>(queries, rows, keys, count, width, scores, kChunk);
+        const auto keys = runs_of<Number>(task, task.keys, chunk, count);
+        const auto values = runs_of<Number>(task, task.values, chunk, count);
+        for (int i = 0, j = 0; i < count; i += keys.length, ++j) {
+            const int some = count - i < keys.length ? count - i : keys.length;
+            float_product<Floats<Number>>(queries, rows, keys.at[j], some, width, scores + i, kChunk);
+        }
         for (std::int64_t r = 0; r < rows; ++r) {
             const std::int64_t position = task.position + r / task.repeats;
             const auto inside = [&](std::int64_t at) {

@@ -22,16 +22,14 @@ class LayerCache {
     LayerCache(const CacheShape& shape, void* keys, void* values)
         : shape_(shape), keys_(static_cast<char*>(keys)), values_(static_cast<char*>(values)) {}
 
-    void* key(std::int64_t slot, std::int64_t head, std::int64_t position) const {
-        return keys_ + offset(slot, head, position);
-    }
-    void* value(std::int64_t slot, std::int64_t head, std::int64_t position) const {
-        return values_ + offset(slot, head, position);
+    void* key(std::int64_t block, std::int64_t head, std::int64_t at) const { return keys_ + offset(block, head, at); }
+    void* value(std::int64_t block, std::int64_t head, std::int64_t at) const {
+        return values_ + offset(block, head, at);
     }
 
   private:
-    std::int64_t offset(std::int64_t slot, std::int64_t head, std::int64_t position) const {
-        return ((slot * shape_.kv_heads + head) * shape_.context + position) * shape_.head_dim * itemsize(shape_.kind);
+    std::int64_t offset(std::int64_t block, std::int64_t head, std::int64_t at) const {
+        return ((block * shape_.kv_heads + head) * shape_.block_size + at) * shape_.head_dim * itemsize(shape_.kind);
     }
 
     CacheShape shape_;
@@ -45,11 +43,12 @@ void store_part(const Kernels& run, const AttentionInputs& in, const CacheShape&
     const Scratch turned(d * 4);
     for (std::int64_t t = part.first; t < part.first + part.tokens; ++t) {
         const std::int64_t row = part.segment->row + t, position = part.segment->start + t;
+        const std::int64_t block = part.segment->table[position / shape.block_size], at = position % shape.block_size;
         const float* key = in.qkv + row * width + in.heads * d;
         for (std::int64_t g = 0; g < shape.kv_heads; ++g, key += d) {
             run.rotate(key, in.cos + row * d / 2, in.sin + row * d / 2, d / 2, turned.floats());
-            run.convert(shape.kind, turned.floats(), d, cache.key(part.segment->slot, g, position));
-            run.convert(shape.kind, key + shape.kv_heads * d, d, cache.value(part.segment->slot, g, position));
+            run.convert(shape.kind, turned.floats(), d, cache.key(block, g, at));
+            run.convert(shape.kind, key + shape.kv_heads * d, d, cache.value(block, g, at));
         }
     }
 }
@@ -68,9 +67,11 @@ void attend_part(const Kernels& run, const AttentionInputs& in, const CacheShape
         run.rotate(query, in.cos + row * d / 2, in.sin + row * d / 2, d / 2, queries + r * d);
     }
     for (std::int64_t i = 0; i < rows * d; ++i) queries[i] *= scale;
-    const std::int64_t slot = part.segment->slot;
-    const AttentionTask task{cache.key(slot, head, 0),
-                             cache.value(slot, head, 0),
+    const AttentionTask task{cache.key(0, head, 0),
+                             cache.value(0, head, 0),
+                             part.segment->table,
+                             shape.block_size,
+                             shape.kv_heads * shape.block_size * d,
                              part.segment->start + part.first,
                              part.tokens,
                              repeats,

@@ -9,11 +9,15 @@ namespace mixtralkit {
 
 constexpr std::int64_t kChunk = 64;  // positions that attention takes together
 
-// The queries of `tokens` consecutive tokens from `position` on, `repeats` heads of each, that share one KV head, whose
-// keys and values are `[positions, head_dim]` from position 0 on. A token sees itself and the window - 1 before it.
+// The queries of `tokens` consecutive tokens from `position` on, `repeats` heads of each, that share one KV head. Its
+// keys and values are in blocks `[block_size, head_dim]`: those of the positions from i * block_size on begin
+// table[i] * block_stride numbers behind `keys` and `values`. block_size divides kChunk or is a multiple of it. A token
+// sees itself and the window - 1 before it.
 struct AttentionTask {
     const void* keys;
     const void* values;
+    const std::int64_t* table;
+    std::int64_t block_size, block_stride;
     std::int64_t position, tokens, repeats, head_dim, window;
 };
 

@@ -183,36 +183,54 @@ Tensor rms_norm(Tensor x, Tensor weight, double eps) {
     return y;
 }
 
-Tensor attention(Tensor qkv, Tensor keys, Tensor values, Tensor segments, Tensor cos, Tensor sin, int64_t heads,
-                 int64_t window) {
-    check_activations(qkv, 2);
+// The segments of a batch, whose blocks are all there.
+std::vector<Segment> segments_of(const Tensor& segments, const Tensor& tables, const CacheShape& shape) {
     check_ids(segments);
+    check_ids(tables);
+    STD_TORCH_CHECK(segments.dim() == 2 && segments.size(1) == 2, "start and length of each segment are needed");
+    STD_TORCH_CHECK(tables.dim() == 2 && tables.size(0) == segments.size(0), "a block table a segment is needed");
+    const int64_t room = tables.size(1) * shape.block_size;
+    std::vector<Segment> found;
+    int64_t row = 0;
+    for (int64_t i = 0; i < segments.size(0); ++i) {
+        const int64_t *table = read<int64_t>(tables) + i * tables.size(1), *s = read<int64_t>(segments) + 2 * i;
+        STD_TORCH_CHECK(s[0] >= 0 && s[1] >= 0 && s[0] <= room && s[1] <= room - s[0], "a segment of ", s[1],
+                        " tokens at ", s[0], " does not fit its table of ", tables.size(1), " blocks of ",
+                        shape.block_size, " positions");
+        for (int64_t j = 0; j < pieces(s[0] + s[1], shape.block_size); ++j) {
+            STD_TORCH_CHECK(table[j] >= 0 && table[j] < shape.blocks, "there is no block ", table[j], " in a cache of ",
+                            shape.blocks, ": entry ", j, " in the table of segment ", i);
+        }
+        found.push_back({table, s[0], s[1], row});
+        row += s[1];
+    }
+    return found;
+}
+
+Tensor attention(Tensor qkv, Tensor keys, Tensor values, Tensor segments, Tensor tables, Tensor cos, Tensor sin,
+                 int64_t heads, int64_t window) {
+    check_activations(qkv, 2);
     for (const Tensor& t : {cos, sin})
         STD_TORCH_CHECK(t.is_contiguous() && t.scalar_type() == ScalarType::Float, "float32 angles are needed");
     for (const Tensor& t : {keys, values})
-        STD_TORCH_CHECK(t.is_cpu() && t.is_contiguous() && t.dim() == 4, "a cache of [slots, G, context, d] is needed");
+        STD_TORCH_CHECK(t.is_cpu() && t.is_contiguous() && t.dim() == 4,
+                        "a cache of [blocks, G, block_size, d] is needed");
     const CacheShape shape{float_kind(keys), keys.size(0), keys.size(1), keys.size(2), keys.size(3)};
     for (int64_t i = 0; i < 4; ++i) {
         STD_TORCH_CHECK(values.size(i) == keys.size(i), "keys and values must be of one shape");
     }
     STD_TORCH_CHECK(shape.kv_heads > 0 && shape.head_dim > 0 && shape.head_dim % 2 == 0 && heads > 0 && window > 0,
                     "pairs, heads and a window are needed");
-    STD_TORCH_CHECK(segments.dim() == 2 && segments.size(1) == 3, "slot, start and length of each segment are needed");
+    STD_TORCH_CHECK(shape.block_size > 0 && (kChunk % shape.block_size == 0 || shape.block_size % kChunk == 0),
+                    "blocks of ", shape.block_size, " positions are no divisor and no multiple of ", kChunk);
     STD_TORCH_CHECK(float_kind(values) == shape.kind, "keys and values must be of one dtype");
     STD_TORCH_CHECK(qkv.size(1) == (heads + 2 * shape.kv_heads) * shape.head_dim,
                     "queries, keys and values do not fit the cache");
     STD_TORCH_CHECK(heads % shape.kv_heads == 0, heads, " heads cannot share ", shape.kv_heads, " KV heads");
     STD_TORCH_CHECK(cos.numel() == qkv.size(0) * shape.head_dim / 2 && sin.numel() == cos.numel(),
                     "an angle a pair is needed");
-    std::vector<Segment> parts;
-    int64_t tokens = 0;
-    for (int64_t i = 0; i < segments.size(0); ++i) {
-        const int64_t* s = read<int64_t>(segments) + 3 * i;
-        STD_TORCH_CHECK(s[0] >= 0 && s[0] < shape.slots && s[1] >= 0 && s[2] >= 0 && s[1] + s[2] <= shape.context,
-                        "a segment of ", s[2], " tokens at ", s[1], " in slot ", s[0], " does not fit the cache");
-        parts.push_back({s[0], s[1], s[2], tokens});
-        tokens += s[2];
-    }
+    const std::vector<Segment> parts = segments_of(segments, tables, shape);
+    const int64_t tokens = parts.empty() ? 0 : parts.back().row + parts.back().length;
     STD_TORCH_CHECK(tokens == qkv.size(0), "the segments have ", tokens, " tokens, not ", qkv.size(0));
     Tensor out = new_floats(tokens, heads * shape.head_dim);
     cached_attention({read<float>(qkv), read<float>(cos), read<float>(sin), heads, window}, parts, shape,
@@ -282,7 +300,7 @@ Tensor sum_rows(Tensor rows, Tensor pairs, Tensor weights) {
 
 Tensor attention_block(Tensor x, Tensor norm, double eps, std::vector<Tensor> qkv_data, std::vector<Tensor> qkv_scales,
                        std::vector<Tensor> qkv_mins, std::vector<int64_t> qkv_outputs, Tensor keys, Tensor values,
-                       Tensor segments, Tensor cos, Tensor sin, int64_t heads, int64_t window,
+                       Tensor segments, Tensor tables, Tensor cos, Tensor sin, int64_t heads, int64_t window,
                        std::vector<Tensor> out_data, std::vector<Tensor> out_scales, std::vector<Tensor> out_mins) {
     // Checked before the cache is written.
     check_activations(x, 2);
@@ -291,7 +309,7 @@ Tensor attention_block(Tensor x, Tensor norm, double eps, std::vector<Tensor> qk
                     "one output matrix and a cache of 4 dimensions are needed");
     matrix_of(out_data, out_scales, out_mins, 0, x.size(1), heads * keys.size(3));
     Tensor qkv = linear(x, qkv_data, qkv_scales, qkv_mins, qkv_outputs, norm, eps, std::nullopt);
-    Tensor attended = attention(qkv, keys, values, segments, cos, sin, heads, window);
+    Tensor attended = attention(qkv, keys, values, segments, tables, cos, sin, heads, window);
     return linear(attended, out_data, out_scales, out_mins, {x.size(1)}, std::nullopt, 0.0, x);
 }
 

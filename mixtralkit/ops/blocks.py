@@ -6,7 +6,7 @@ it does between two calls it fetches from memory again.
 
 import torch
 
-from mixtralkit.ops.cached_attention import cached_attention
+from mixtralkit.ops.cached_attention import EVERYTHING, cached_attention
 from mixtralkit.ops.linear import side_by_side
 from mixtralkit.ops.matrices import KINDS, Matrices
 from mixtralkit.ops.native import native
@@ -29,6 +29,14 @@ def attention_block(
     sliding_window: int | None,
 ) -> torch.Tensor:
     """`x + out(attention(qkv(norm(x))))`, `[T, D]`; ops/cached_attention has the meaning of the rest. No gradients."""
+    ops, weight_D = native(x_TD, norm.weight_D, keys_PGbd, values_PGbd, qkv, out), norm.native()
+    if ops is not None and weight_D is not None and qkv.native_parts and out.native_parts:
+        window = sliding_window or EVERYTHING
+        found: torch.Tensor = ops.attention_block(
+            *(x_TD.contiguous(), weight_D, norm.eps, *qkv.native_parts, qkv.outputs),
+            *(keys_PGbd, values_PGbd, segments_B2, tables_BM, *rotations_T, num_heads, window, *out.native_parts),
+        )
+        return found
     qkv_TX = side_by_side(x_TD, qkv, norm=norm)
     heads_TX = cached_attention(
         *(qkv_TX, keys_PGbd, values_PGbd, segments_B2, tables_BM, rotations_T),

@@ -3,6 +3,7 @@
 import torch
 
 from mixtralkit.ops.causal_attention import attention
+from mixtralkit.ops.native import native
 from mixtralkit.ops.rotary import Rotations, rotate
 
 EVERYTHING = 2**62  # a window that is never reached
@@ -31,6 +32,13 @@ def cached_attention(
 
     Raises RuntimeError, before anything is written, for a segment whose blocks are not all in its table and the cache.
     """
+    ops = native(qkv_TX, keys_PGbd, values_PGbd)
+    if ops is not None:
+        found: torch.Tensor = ops.attention(
+            *(qkv_TX, keys_PGbd, values_PGbd, segments_B2, tables_BM, *rotations_T),
+            *(num_heads, sliding_window or EVERYTHING),
+        )
+        return found
     kv_heads, head_dim = keys_PGbd.shape[1], keys_PGbd.shape[3]
     segments = _checked(segments_B2, tables_BM, keys_PGbd)
     heads_TXd = qkv_TX.unflatten(1, (-1, head_dim))

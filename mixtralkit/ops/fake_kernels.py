@@ -55,6 +55,7 @@ def _attention(
     keys: torch.Tensor,
     values: torch.Tensor,
     segments: torch.Tensor,
+    tables: torch.Tensor,
     cos: torch.Tensor,
     sin: torch.Tensor,
     heads: int,

@@ -120,6 +120,18 @@ def test_a_slot_is_used_again() -> None:
 
 
 @torch.no_grad()
+def test_logits_after_the_rows_that_are_asked_for() -> None:
+    """Of a prompt whose probabilities are wanted, and of guesses; all rows in another order are not taken for all."""
+    model = random_model(config_of("plain"))
+    prompts = [random_tokens(model.config, length, seed=length) for length in (4, 3)]
+    whole = torch.cat([model(torch.tensor([prompt]))[0] for prompt in prompts])
+    for rows in ([1, 2, 6], [], range(7), [6, 5, 4, 3, 2, 1, 0]):
+        tables = separate_tables(2, 4)
+        batch = make_batch(prompts, [0, 0], tables, torch.device("cpu"), logit_rows=rows)
+        assert torch.equal(model.next_token_logits(batch, spoilt_cache(model, 2)), whole[list(rows)])
+
+
+@torch.no_grad()
 def test_a_batch_may_be_empty() -> None:
     """A rank without requests still runs every layer."""
     model = random_model(config_of("plain"))

@@ -41,19 +41,21 @@ def norm(dtype: torch.dtype) -> Norm:
 
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("segments", [[], [(1, 0, 1)], [(0, 0, 7), (2, 0, 2)]])
+@pytest.mark.parametrize("segments", [[], [(0, 1)], [(0, 7), (0, 2)]])
 @pytest.mark.usefixtures("way")
-def test_attention(segments: list[tuple[int, int, int]], kind: torch.dtype | QuantKind, window: int | None) -> None:
+def test_attention(segments: list[tuple[int, int]], kind: torch.dtype | QuantKind, window: int | None) -> None:
     qkv = Matrices([matrix(heads * HEAD_DIM, DIM, kind) for heads in (HEADS, KV_HEADS, KV_HEADS)])
     out = Matrices([matrix(DIM, HEADS * HEAD_DIM, kind)])
-    segments_B3 = torch.tensor(segments, dtype=torch.int64).view(-1, 3)
-    positions = torch.cat([torch.arange(length) + start for _, start, length in segments] or [torch.arange(0)])
+    segments_B2 = torch.tensor(segments, dtype=torch.int64).view(-1, 2)
+    tables_BM = torch.tensor([[3, 0], [2, 1]])[: len(segments)]
+    positions = torch.cat([torch.arange(length) + start for start, length in segments] or [torch.arange(0)])
     x, before, angles = torch.randn(len(positions), DIM), norm(torch.bfloat16), rotations(positions, HEAD_DIM, 1e6)
-    shape = (3, KV_HEADS, 8, HEAD_DIM)
+    shape = (4, KV_HEADS, 4, HEAD_DIM)
     caches = [(torch.zeros(shape).bfloat16(), torch.zeros(shape).bfloat16()) for _ in range(2)]
     options: dict[str, Any] = {"num_heads": HEADS, "sliding_window": window}
-    found = attention_block(x, before, qkv, out, *caches[0], segments_B3, angles, **options)
-    heads = cached_attention(side_by_side(rms_norm(x, *before), qkv), *caches[1], segments_B3, angles, **options)
+    found = attention_block(x, before, qkv, out, *caches[0], segments_B2, tables_BM, angles, **options)
+    qkv_TX = side_by_side(rms_norm(x, *before), qkv)
+    heads = cached_attention(qkv_TX, *caches[1], segments_B2, tables_BM, angles, **options)
     assert torch.equal(found, x + side_by_side(heads, out))
     assert all(torch.equal(a, b) for a, b in zip(*caches, strict=True))
 
@@ -65,9 +67,10 @@ def test_a_wrong_output_matrix_leaves_the_cache_as_it_was() -> None:
     angles = rotations(torch.arange(1), HEAD_DIM, 1e6)
     call: tuple[Any, ...] = (torch.randn(1, DIM), torch.rand(DIM), 1e-5, qkv, [], [], [len(qkv[0])], keys, values)
     wrong: list[list[torch.Tensor]] = [[], [torch.randn(DIM, HEADS * HEAD_DIM + 1)], [torch.randn(DIM, DIM)] * 2]
+    segment = (torch.tensor([[0, 1]]), torch.tensor([[0]]))
     for out in wrong:
         with pytest.raises(RuntimeError, match="needed"):
-            library.ops().attention_block(*call, torch.tensor([[0, 0, 1]]), *angles, HEADS, 100, out, [], [])
+            library.ops().attention_block(*call, *segment, *angles, HEADS, 100, out, [], [])
         assert not keys.any()
         assert not values.any()
 

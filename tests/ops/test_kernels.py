@@ -160,10 +160,11 @@ def test_attention(window: int | None, dtype: torch.dtype, variant: str) -> None
     """Two requests over several chunks of positions, against softmax in float64; the cache starts as NaN."""
     heads, kv_heads, width, tokens = 6, 2, 24, 150
     lengths = (tokens - 13, 13)
-    cache = [torch.full((2, kv_heads, tokens, width), math.nan, dtype=dtype) for _ in range(2)]
+    cache = [torch.full((11, kv_heads, 16, width), math.nan, dtype=dtype) for _ in range(2)]
     qkv, angles = torch.randn(tokens, (heads + 2 * kv_heads) * width), torch.randn(tokens, width // 2)
-    segments = torch.tensor([[1, 0, lengths[0]], [0, 0, lengths[1]]])
-    found = library.ops().attention(qkv, *cache, segments, angles.cos(), angles.sin(), heads, window or 2**62)
+    segments = torch.tensor([[0, lengths[0]], [0, lengths[1]]])
+    tables = torch.tensor([[8, 3, 1, 10, 0, 4, 2, 7, 6], [5] + [-1] * 8])
+    found = library.ops().attention(qkv, *cache, segments, tables, angles.cos(), angles.sin(), heads, window or 2**62)
     turns = torch.polar(torch.ones_like(angles).double(), angles.double())[:, None]
     q, k, v = qkv.double().view(tokens, -1, width).split([heads, kv_heads, kv_heads], dim=1)
     q, k = (torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turns).flatten(-2) for x in (q, k))
@@ -187,12 +188,12 @@ def test_attention_in_pieces(window: int | None, dtype: torch.dtype, variant: st
     qkv, angles = torch.randn(tokens, (heads + 2) * width), torch.randn(tokens, width // 2)
 
     def run(ends: list[int]) -> torch.Tensor:
-        cache = [torch.full((1, 1, tokens, width), math.nan, dtype=dtype) for _ in range(2)]
+        cache = [torch.full((7, 1, 32, width), math.nan, dtype=dtype) for _ in range(2)]
         outs = []
         for begin, end in zip([0, *ends[:-1]], ends, strict=True):
             turns = angles[begin:end].cos(), angles[begin:end].sin()
-            segment = torch.tensor([[0, begin, end - begin]])
-            outs.append(library.ops().attention(qkv[begin:end], *cache, segment, *turns, heads, window or 2**62))
+            segment = torch.tensor([[begin, end - begin]]), torch.tensor([[5, 3, 0, 1, 6, 4, 2]])
+            outs.append(library.ops().attention(qkv[begin:end], *cache, *segment, *turns, heads, window or 2**62))
         return torch.cat(outs)
 
     whole = run([tokens])
@@ -201,12 +202,11 @@ def test_attention_in_pieces(window: int | None, dtype: torch.dtype, variant: st
 
 
 def test_attention_of_nothing(variant: str) -> None:
-    """A rank without requests has a cache of no slots, and still takes part."""
-    cache = [torch.empty(0, 2, 5, 8) for _ in range(2)]
-    no_rows = torch.empty(0, 4)
-    found = library.ops().attention(
-        torch.empty(0, 6 * 8), *cache, torch.empty(0, 3, dtype=torch.int64), no_rows, no_rows, 2, 2**62
-    )
+    """A rank without requests may have a cache of no blocks, and still takes part."""
+    cache = [torch.empty(0, 2, 4, 8) for _ in range(2)]
+    no_rows, no_segments = torch.empty(0, 4), torch.empty(0, 2, dtype=torch.int64)
+    no_tables = torch.empty(0, 0, dtype=torch.int64)
+    found = library.ops().attention(torch.empty(0, 6 * 8), *cache, no_segments, no_tables, no_rows, no_rows, 2, 2**62)
     assert found.shape == (0, 16)
 
 
@@ -215,7 +215,8 @@ def test_attention_does_not_look_ahead(variant: str) -> None:
     qkv, angles = torch.randn(4, 3 * 8), torch.zeros(4, 4)
     qkv[3, 16:] = math.inf
     cache = [torch.zeros(1, 1, 4, 8) for _ in range(2)]
-    found = library.ops().attention(qkv, *cache, torch.tensor([[0, 0, 4]]), angles.cos(), angles.sin(), 1, 2**62)
+    segment = torch.tensor([[0, 4]]), torch.tensor([[0]])
+    found = library.ops().attention(qkv, *cache, *segment, angles.cos(), angles.sin(), 1, 2**62)
     assert found[:3].isfinite().all()
 
 
@@ -254,7 +255,7 @@ def test_operators_are_registered_as_torch_wants() -> None:
     ops, x = library.ops(), torch.randn(3, 64)
     quantized = quantize(torch.randn(20, 64), QuantKind.INT4)
     expert = [torch.randn(10, 64), torch.randn(64, 10), torch.randn(10, 64)]
-    cache = [torch.zeros(1, 1, 8, 16) for _ in range(2)]
+    cache, segment = [torch.zeros(2, 1, 4, 16) for _ in range(2)], (torch.tensor([[2, 3]]), torch.tensor([[1, 0]]))
     angles = torch.randn(3, 8)
     calls = {
         "linear": (x, [torch.randn(5, 64)], [], [], [5], torch.rand(64), 1e-5, torch.randn(3, 5)),
@@ -262,11 +263,11 @@ def test_operators_are_registered_as_torch_wants() -> None:
         "expert_mlp": (x, [2, 1], expert * 2, [], [], 10),
         "attention_block": (
             *(x, torch.rand(64), 1e-5, [torch.randn(64, 64)], [], [], [64]),
-            *(*cache, torch.tensor([[0, 2, 3]]), angles.cos(), angles.sin(), 2, 100, [torch.randn(64, 32)], [], []),
+            *(*cache, *segment, angles.cos(), angles.sin(), 2, 100, [torch.randn(64, 32)], [], []),
         ),
         "moe_block": (x, torch.rand(64), 1e-5, torch.randn(2, 64), 2, expert * 2, [], [], 10),
         "rms_norm": (x, torch.randn(64), 1e-5),
-        "attention": (x, *cache, torch.tensor([[0, 2, 3]]), angles.cos(), angles.sin(), 2, 100),
+        "attention": (x, *cache, *segment, angles.cos(), angles.sin(), 2, 100),
         "rotations": (torch.tensor([3, 0]), 16, 1e6),
         "topk_gate": (x, 2),
         "linear_gate": (x, torch.randn(4, 64), 2),
@@ -283,8 +284,9 @@ def test_wrong_arguments_are_refused() -> None:
     ops, x, weight = library.ops(), torch.randn(3, 64), torch.randn(5, 64)
     expert = [weight, weight.T.contiguous(), weight]
     quantized = quantize(torch.randn(20, 64), QuantKind.INT8)
-    cache = [torch.zeros(1, 1, 8, 16) for _ in range(2)]
-    angles = torch.zeros(3, 8)
+    cache, angles = [torch.zeros(2, 1, 4, 16) for _ in range(2)], torch.zeros(3, 8)
+    start, table = torch.tensor([[0, 3]]), torch.tensor([[1, 0]])
+    odd = [torch.zeros(2, 1, 5, 16) for _ in range(2)]
     for call in (
         lambda: ops.linear(x, [weight], [], [], [6]),
         lambda: ops.linear(x[:, :32].contiguous(), [weight], [], [], [5]),
@@ -307,14 +309,18 @@ def test_wrong_arguments_are_refused() -> None:
         lambda: ops.linear_gate(x, torch.randn(4, 64), 5),
         lambda: ops.moe_block(x, torch.rand(64), 1e-5, torch.randn(2, 64), 1, expert, [], [], 5),
         lambda: ops.moe_block(x, torch.rand(63), 1e-5, torch.randn(1, 64), 1, expert, [], [], 5),
-        lambda: ops.attention(x, cache[0], torch.zeros(1, 1, 7, 16), torch.tensor([[0, 0, 3]]), angles, angles, 2, 100),
-        lambda: ops.attention(x, *cache, torch.tensor([0, 0, 3]), angles, angles, 2, 100),
+        lambda: ops.attention(x, cache[0], torch.zeros(1, 1, 4, 16), start, table, angles, angles, 2, 100),
+        lambda: ops.attention(x, *cache, torch.tensor([0, 3]), table, angles, angles, 2, 100),
+        lambda: ops.attention(x, *cache, start, table[0], angles, angles, 2, 100),
+        lambda: ops.attention(x, *cache, start, table.int(), angles, angles, 2, 100),
+        lambda: ops.attention(x, *cache, start, table.repeat(2, 1), angles, angles, 2, 100),
+        lambda: ops.attention(x, *odd, start, table, angles, angles, 2, 100),
         lambda: ops.expert_sort(torch.tensor([[1]]), torch.tensor([0, 1, 1])),
         lambda: ops.sum_rows(torch.randn(6, 4), torch.zeros(6, dtype=torch.int64), torch.rand(3, 2)),
         lambda: ops.take_rows(x, torch.tensor([-1]), 2),
-        lambda: ops.attention(x, *cache, torch.tensor([[0, 6, 3]]), angles, angles, 2, 100),
-        lambda: ops.attention(x, *cache, torch.tensor([[1, 0, 3]]), angles, angles, 2, 100),
-        lambda: ops.attention(x, *cache, torch.tensor([[0, 0, 2]]), angles, angles, 2, 100),
+        lambda: ops.attention(x, *cache, torch.tensor([[0, 2]]), table, angles, angles, 2, 100),
+        lambda: ops.attention(x, *cache, torch.tensor([[-1, 3]]), table, angles, angles, 2, 100),
+        lambda: ops.attention(x, *cache, torch.tensor([[2**63 - 1, 3]]), table, angles, angles, 2, 100),
         lambda: ops.expert_sort(torch.tensor([[3]]), torch.tensor([0, 1, 2])),
         lambda: ops.take_rows(x, torch.tensor([6]), 2),
         lambda: ops.sum_rows(torch.randn(5, 4), torch.arange(5), torch.rand(3, 2)),
