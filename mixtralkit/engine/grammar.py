@@ -14,35 +14,32 @@ from mixtralkit.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-KEPT = 64  # compiled grammars: those who use one mostly use it again
+KEPT = 256  # grammars that were found to be good: those who use one mostly use it again
 SPACE = b" "
 
 
 class Grammars:
-    """The grammars that requests come with, compiled for `tokenizer`; nothing is prepared before the first of them."""
+    """The grammars that requests come with, for the tokens of `tokenizer`; nothing is prepared before the first one."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._compiled = lru_cache(maxsize=KEPT)(self._compile)
-        self._checked = lru_cache(maxsize=KEPT)(self._check)
+        self._good = lru_cache(maxsize=KEPT)(try_grammar)
 
     def check(self, grammar: Grammar) -> None:
-        """Raise `RequestError` when `grammar` cannot be used. The first time it takes tenths of a second or more."""
-        self._checked(grammar)
+        """Raise `RequestError` when `grammar` cannot be used. The first time it takes a tenth of a second, or seconds.
+
+        Threads may call it at the same time.
+        """
+        self._good(grammar)
 
     def start(self, grammar: Grammar, *, continues: bool) -> "GrammarState":
         """The state of a response that has not begun; `grammar` has been checked, on this rank or another.
 
-        With `continues` the response's first word keeps the space before it.
+        With `continues` the response's first word keeps the space before it. Each response has a matcher of its own:
+        copies of one share what they learn, and with it the bound on that, so that one request could end another.
         """
-        return GrammarState(self._compiled(grammar).deep_copy(), None if continues else self._first_words)
-
-    def _check(self, grammar: Grammar) -> None:
-        try_grammar(grammar)
-        self._compiled(grammar)
-
-    def _compile(self, grammar: Grammar) -> "LLMatcher":
-        return compile_grammar(self._guidance, grammar)
+        matcher = compile_grammar(self._guidance, grammar)
+        return GrammarState(matcher, None if continues else self._first_words)
 
     @cached_property
     def _tokens(self) -> SentencepieceTokens:
@@ -85,11 +82,11 @@ class GrammarState:
         """Set the logits of tokens that may not come next to -inf. EOS may come where the grammar may stop."""
         mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         self._check()
-        allowed_V = np.unpackbits(mask, count=logits_V.size, bitorder="little").view(np.bool_)
+        allowed_V = np.unpackbits(mask, count=logits_V.size, bitorder="little")
         if self._first_words is not None:
             spaced, bare = self._first_words
-            allowed_V[spaced] = (bare >= 0) & allowed_V[bare]
-        np.copyto(logits_V, -np.inf, where=~allowed_V)
+            allowed_V[spaced] = allowed_V[bare] & (bare >= 0)
+        np.putmask(logits_V, allowed_V == 0, -np.inf)
 
     def push(self, token: int) -> None:
         """The response has one more token, which `exclude` left."""

@@ -44,8 +44,8 @@ def try_grammar(grammar: Grammar) -> None:
         )
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
         raise RequestError(
-            f"grammar takes more than {SECONDS} seconds or {MEMORY >> 30} GiB to prepare; simplify it: smaller "
-            "numbers of repetitions, fewer alternatives and constraints"
+            f"grammar cannot be prepared in {SECONDS} seconds and {MEMORY >> 30} GiB; simplify it: smaller numbers of "
+            "repetitions, fewer alternatives and constraints"
         ) from error
     found = json.loads(run.stdout)
     if found is not None:

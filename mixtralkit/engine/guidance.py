@@ -95,4 +95,4 @@ def compile_grammar(tokenizer: "LLTokenizer", grammar: Grammar) -> "LLMatcher":
 def refusal(reason: str) -> RequestError:
     """The error for a grammar that cannot be used, or not any further."""
     reason = " ".join(reason.removesuffix("<non-verbose/>").split())
-    return RequestError(f"grammar cannot be used: {reason[:LONGEST_REASON]}; simplify it")
+    return RequestError(f"grammar cannot be used: {reason[:LONGEST_REASON]}; correct or simplify it")

@@ -8,7 +8,8 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Indices: TypeAlias = npt.NDArray[np.intp]
 
-GROUPS = 8  # groups for each value that is asked for: more make the bound tighter, and longer to find
+GROUPS = 4  # for each value that is asked for: more make the bound tighter, and longer to find
+WIDTH = 256  # fewer groups take longer, as maxima are found in so many of them at a time
 
 
 def largest(values: Floats, count: int) -> Indices:
@@ -24,7 +25,7 @@ def largest(values: Floats, count: int) -> Indices:
 
 def _bound(values: Floats, count: int) -> Any:
     """A value that at least `count` of the values reach: as many groups of them have a largest value that does."""
-    height = values.size // (GROUPS * count)
+    height = values.size // max(GROUPS * count, WIDTH)
     if height < 2:
         return np.partition(values, -count)[-count] if count < values.size else -np.inf
     width = values.size // height

@@ -9,8 +9,7 @@ import numpy as np
 from mixtralkit.engine.largest import Floats, Indices, largest
 from mixtralkit.engine.request import SamplingParams
 
-# Where the nucleus mostly lies: the first of these sets of tokens, by weight, that reaches the share is searched.
-FLOORS = (1e-2, 1e-4, 0.0)
+LIGHT = 1e-4  # the tokens that a trained model means are mostly above
 STEPS = 8  # bins of weights for each power of two
 BIN_BITS = 49  # below the sign, the exponent and log2(STEPS) bits of the fraction
 ONE = 1023 * STEPS  # the bin of weight 1
@@ -38,21 +37,26 @@ def draw(logits_V: Floats, params: SamplingParams, uniform: float) -> int:
 def nucleus(weights: Floats, top_p: float) -> Indices:
     """The indices of the fewest largest weights, at most 1 each, whose share of all reaches `top_p`.
 
-    The same set as by a stable sort, but only one narrow bin of weights is sorted, the one that holds the last of the
-    set. Of equal weights the first are kept.
+    The same set as by a stable sort and a cut, without the sort. Of equal weights the first are kept.
     """
-    share = top_p * weights.sum()
-    near = _reaching(weights, share)
-    heavy = weights[near]
-    bins = ONE - (heavy.view(np.int64) >> BIN_BITS)  # from the top; the bits of positive floats are in their order
-    sums = np.bincount(bins, weights=heavy).cumsum()
+    share = top_p * float(weights.sum())
+    heavy = np.flatnonzero(weights >= LIGHT)
+    if weights[heavy].sum() > share:
+        kept: Indices = heavy[_fewest(weights[heavy], share)]
+        return kept
+    return _fewest(weights, share)
+
+
+def _fewest(weights: Floats, share: float) -> Indices:
+    """The fewest largest weights that reach `share`. Only the bin that the last of them is in needs an order."""
+    bins = ONE - (weights.view(np.int64) >> BIN_BITS)  # from the top; the bits of positive floats are in their order
+    sums = np.bincount(bins, weights=weights).cumsum()
     last = min(int(np.searchsorted(sums, share)), sums.size - 1)
     edge = np.flatnonzero(bins == last)
-    edge = edge[np.argsort(-heavy[edge], kind="stable")]
+    edge = edge[np.argsort(-weights[edge], kind="stable")]
     missing = share - (sums[last - 1] if last else 0.0)
-    count = int(np.searchsorted(heavy[edge].cumsum(), missing)) + 1
-    kept: Indices = near[np.concatenate([np.flatnonzero(bins < last), edge[:count]])]
-    return kept
+    count = int(np.searchsorted(weights[edge].cumsum(), missing)) + 1
+    return np.concatenate([np.flatnonzero(bins < last), edge[:count]])
 
 
 def _weights(logits: Floats, best: float, temperature: float) -> Floats:
@@ -62,15 +66,6 @@ def _weights(logits: Floats, best: float, temperature: float) -> Floats:
         with np.errstate(over="ignore"):  # to -inf, whose weight is 0
             weights /= temperature
     return np.exp(weights, out=weights)
-
-
-def _reaching(weights: Floats, share: float) -> Indices:
-    """The tokens above the highest of the floors above which there is more than `share`; all if it must be."""
-    for floor in FLOORS:
-        near = np.flatnonzero(weights >= floor)
-        if weights[near].sum() > share:
-            break
-    return near
 
 
 def _place(weights: Floats, uniform: float) -> int:

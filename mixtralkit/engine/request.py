@@ -1,16 +1,18 @@
 """What a user asks for, and what comes back. Needs neither torch nor numpy, so that a refusal comes at once."""
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from mixtralkit.engine.logprobs import TokenLogprobs
+from mixtralkit.engine.allowed import Test, above_0, bias, check, count_or_none, each, number, switch, text, utf8, whole
 from mixtralkit.errors import RequestError
+
+if TYPE_CHECKING:
+    from mixtralkit.engine.logprobs import TokenLogprobs
 
 FinishReason = Literal["eos", "stop", "length", "context", "interrupted", "error"]
 GrammarKind = Literal["json_schema", "json_object", "regex"]
-LONGEST_GRAMMAR = 64 * 1024  # characters: what a real schema needs many times over
+LONGEST_GRAMMAR = 64 * 1024  # bytes: what a real schema needs many times over
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Grammar:
     """What a response must look like: a JSON document of a schema, any JSON object, or a regular expression.
 
     `text` is the JSON schema, nothing (""), or the expression, which the whole response matches.
-    Raises `RequestError` for another kind or a text that is too long; `grammar.check_grammar` looks into the text.
+    Raises `RequestError` for another kind or a text that is too long; `Grammars.check` looks into the text.
     """
 
     kind: GrammarKind
@@ -26,15 +28,38 @@ class Grammar:
 
     def __post_init__(self) -> None:
         kinds = get_args(GrammarKind)
-        _check("grammar kind", self.kind, self.kind in kinds, "one of " + ", ".join(kinds))
-        if not isinstance(self.text, str) or len(self.text) > LONGEST_GRAMMAR:
-            raise RequestError(f"grammar is too long or no text; at most {LONGEST_GRAMMAR} characters are possible")
+        check("grammar kind", self.kind, self.kind in kinds, "one of " + ", ".join(kinds))
+        if not utf8(self.text, LONGEST_GRAMMAR):
+            raise RequestError(f"grammar is too long or no proper text; at most {LONGEST_GRAMMAR} bytes are possible")
         if bool(self.text) == (self.kind == "json_object"):
             raise RequestError(
                 "grammar json_object takes no text; give a json_schema to say what the object holds"
                 if self.text
                 else f"grammar {self.kind} has no text; give the {self.kind.replace('_', ' ').replace('json', 'JSON')}"
             )
+
+
+PENALTY = (number(-2, 2), "between -2 and 2")
+ALLOWED: dict[str, tuple[Test, str]] = {
+    "max_tokens": (whole(1), "at least 1"),
+    "temperature": (number(0, math.inf), "0 (greedy) or more"),
+    "top_p": (above_0(1), "above 0 and at most 1"),
+    "top_k": (whole(0), "0 (all) or more"),
+    "min_p": (number(0, 1), "between 0 (all) and 1"),
+    "seed": (whole(0, 2**63 - 1), "between 0 and 2**63 - 1"),
+    "stop": (each(text), "strings that are not empty"),
+    "stop_token_ids": (each(whole(0)), "token ids"),
+    "ignore_eos": (switch, "true or false"),
+    "min_tokens": (whole(0), "0 or more"),
+    "repetition_penalty": (above_0(math.inf), "above 0; 1 is none"),
+    "presence_penalty": PENALTY,
+    "frequency_penalty": PENALTY,
+    "logit_bias": (each(bias), "pairs of a token id and a bias between -100 and 100"),
+    "logprobs": (count_or_none, "0 or more, or None"),
+    "prompt_logprobs": (count_or_none, "0 or more, or None"),
+    "grammar": (lambda value: value is None or isinstance(value, Grammar), "a Grammar or None"),
+}
+FRACTIONS = {"temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +100,13 @@ class SamplingParams:
     def __post_init__(self) -> None:
         for field, plain in (("stop", _strings), ("stop_token_ids", _tuple), ("logit_bias", _pairs)):
             object.__setattr__(self, field, plain(getattr(self, field)))
-        for field, (good, allowed) in _ALLOWED.items():
+        for field, (good, allowed) in ALLOWED.items():
             value = getattr(self, field)
-            _check(field, value, good(value), allowed)
+            check(field, value, good(value), allowed)
+            if field in FRACTIONS:
+                object.__setattr__(self, field, float(value))
         at_most = f"at most max_tokens, {self.max_tokens}"
-        _check("min_tokens", self.min_tokens, self.min_tokens <= self.max_tokens, at_most)
+        check("min_tokens", self.min_tokens, self.min_tokens <= self.max_tokens, at_most)
 
     def to_json(self) -> dict[str, Any]:
         """What differs from the defaults, as JSON can say it."""
@@ -95,11 +122,15 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt in tokens, and what to do with it. Of those that wait, a smaller `priority` comes first."""
+    """A prompt in tokens, and what to do with it. Of those that wait, a smaller `priority` comes first.
+
+    With `continues` the response's text goes on from the prompt's, so that its first word keeps the space before it.
+    """
 
     prompt_tokens: tuple[int, ...]
     params: SamplingParams
     priority: int = 0
+    continues: bool = False
 
     def check(self, vocab_size: int, context: int) -> None:
         """Raise `RequestError` when a model of this vocabulary and context cannot serve the request."""
@@ -120,7 +151,7 @@ class Request:
             if outside:
                 raise RequestError(f"{what}token id {outside[0]} is outside the vocabulary of 0 to {vocab_size - 1}")
         for name, count in (("logprobs", self.params.logprobs), ("prompt_logprobs", self.params.prompt_logprobs)):
-            _check(name, count, (count or 0) <= vocab_size, f"at most the vocabulary's size, {vocab_size}")
+            check(name, count, (count or 0) <= vocab_size, f"at most the vocabulary's size, {vocab_size}")
 
 
 class QueueFull(RequestError):
@@ -151,14 +182,9 @@ class Completion:
     prompt_tokens: int
     rank: int
     cached_tokens: int = 0
-    logprobs: tuple[TokenLogprobs, ...] = ()
-    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    logprobs: "tuple[TokenLogprobs, ...]" = ()
+    prompt_logprobs: "tuple[TokenLogprobs, ...]" = ()
     error: str | None = None
-
-
-def _check(name: str, value: object, good: bool, allowed: str) -> None:
-    if not good:
-        raise RequestError(f"{name} is {value!r}; it must be {allowed}")
 
 
 def _strings(value: Any) -> Any:
@@ -172,50 +198,3 @@ def _tuple(value: Any) -> Any:
 def _pairs(value: Any) -> Any:
     pairs = value.items() if isinstance(value, dict) else value
     return tuple(_tuple(pair) for pair in pairs) if isinstance(value, dict | list | tuple) else value
-
-
-def _whole(low: float, high: float = math.inf) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _number(low: float, high: float) -> Callable[[Any], bool]:
-    """Whether a value is a finite number in the range; NaN is in none."""
-    return lambda value: isinstance(value, int | float) and low <= value <= high and math.isfinite(value)
-
-
-def _count(value: Any) -> bool:
-    return value is None or _whole(0)(value)
-
-
-def _each(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda values: isinstance(values, tuple) and all(good(value) for value in values)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _is_bias(pair: Any) -> bool:
-    return isinstance(pair, tuple) and len(pair) == 2 and _whole(0)(pair[0]) and _number(-100, 100)(pair[1])
-
-
-_PENALTY = (_number(-2, 2), "between -2 and 2")
-_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "max_tokens": (_whole(1), "at least 1"),
-    "temperature": (_number(0, math.inf), "0 (greedy) or more"),
-    "top_p": (lambda value: _number(0, 1)(value) and value > 0, "above 0 and at most 1"),
-    "top_k": (_whole(0), "0 (all) or more"),
-    "min_p": (_number(0, 1), "between 0 (all) and 1"),
-    "seed": (_whole(0, 2**63 - 1), "between 0 and 2**63 - 1"),
-    "stop": (_each(_is_text), "strings that are not empty"),
-    "stop_token_ids": (_each(_whole(0)), "token ids"),
-    "ignore_eos": (lambda value: isinstance(value, bool), "true or false"),
-    "min_tokens": (_whole(0), "0 or more"),
-    "repetition_penalty": (lambda value: _number(0, math.inf)(value) and value > 0, "above 0; 1 is none"),
-    "presence_penalty": _PENALTY,
-    "frequency_penalty": _PENALTY,
-    "logit_bias": (_each(_is_bias), "pairs of a token id and a bias between -100 and 100"),
-    "logprobs": (_count, "0 or more, or None"),
-    "prompt_logprobs": (_count, "0 or more, or None"),
-    "grammar": (lambda value: value is None or isinstance(value, Grammar), "a Grammar or None"),
-}
