@@ -1,0 +1,91 @@
+"""API keys: with any set, every route but a few needs one of them as `Authorization: Bearer KEY`."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from pathlib import Path
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mixtralkit.errors import UsageError
+from mixtralkit.serve.http_errors import HttpError, error_response
+
+# The page's files hold no secrets, and a browser sends no key with them; what the page then asks for needs one.
+_OPEN_ROUTES = ("/", "/health/live")
+_OPEN_FOLDER = "/page/"
+_CLOSED_FILES = ("/page/state.json",)
+
+
+class ApiKeys:
+    """The keys that are accepted; none: no key is asked for. Only their hashes are kept.
+
+    Raises `UsageError` for a key that no HTTP header can carry.
+    """
+
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        keys = list(keys)
+        for place, key in enumerate(keys, start=1):
+            if not key or not key.isascii() or not key.isprintable() or " " in key:
+                raise UsageError(
+                    f"API key {place} is empty or has other characters than printable ASCII without spaces"
+                )
+        self._digests = [_digest(key.encode("ascii")) for key in keys]
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    @classmethod
+    def from_text(cls, text: str) -> "ApiKeys":
+        """The keys in `text`, separated by commas, spaces or line ends."""
+        return cls(text.replace(",", " ").split())
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "ApiKeys":
+        """The keys in a file, one a line; empty lines and lines that begin with # do not count."""
+        try:
+            lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read the API keys in {path}: {error}") from error
+        keys = [line for line in lines if line and not line.startswith("#")]
+        if not keys:
+            raise UsageError(f"{path} has no API key; write one a line")
+        return cls(keys)
+
+    def accepts(self, authorization: str | None) -> bool:
+        """Whether the header `Authorization` has one of the keys. Takes as long for a wrong key as for a right one."""
+        if not self._digests:
+            return True
+        scheme, _, key = (authorization or "").partition(" ")
+        given = _digest(key.strip().encode("latin-1", "replace"))
+        matches = [hmac.compare_digest(given, digest) for digest in self._digests]
+        return scheme.lower() == "bearer" and any(matches)
+
+
+class RequireKey:
+    """Middleware that answers 401 to whoever has no key."""
+
+    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if _is_open(scope["path"]) or self._keys.accepts(Headers(scope=scope).get("authorization")):
+            await self._app(scope, receive, send)
+            return
+        error = HttpError(
+            401,
+            "a valid API key is needed, as the header Authorization: Bearer KEY",
+            code="invalid_api_key",
+            headers={"www-authenticate": "Bearer"},
+        )
+        await error_response(scope["path"], error)(scope, receive, send)
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN_ROUTES or (path.startswith(_OPEN_FOLDER) and path not in _CLOSED_FILES)
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

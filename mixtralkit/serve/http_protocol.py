@@ -1,0 +1,93 @@
+"""uvicorn's connection with limits: on connections, on the time that a request's head takes, and on unread answers."""
+
+import asyncio
+import json
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from mixtralkit.serve.http_errors import HttpError
+
+MOST_CONNECTIONS = 4096
+HEAD_BYTES = 32 * 1024  # request line and headers
+HEAD_SECONDS = 10.0
+STALL_SECONDS = 30.0  # for which a client may not read, while the buffer for it is full
+
+
+class HttpProtocol(H11Protocol):
+    """One connection. What is no HTTP is answered with the same error object as everything else."""
+
+    most_connections = MOST_CONNECTIONS
+    head_seconds = HEAD_SECONDS
+    stall_seconds = STALL_SECONDS
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._head = _Patience(self, self.head_seconds)
+        self._reading = _Patience(self, self.stall_seconds)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the head of the first request."""
+        super().connection_made(transport)
+        if len(self.connections) > self.most_connections:
+            self._refuse(HttpError(503, f"{self.most_connections} connections are open already; try again later"))
+        else:
+            self._head.begin()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; a head that has begun must be complete in time."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._head.end()
+        elif self.conn.trailing_data[0]:
+            self._head.begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of the timers."""
+        self._head.end()
+        self._reading.end()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is answered."""
+        super().pause_writing()
+        self._reading.begin()
+
+    def resume_writing(self) -> None:
+        """The client has read on."""
+        self._reading.end()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP request, or has too long a head."""
+        self._head.end()
+        self._refuse(HttpError(400, "this is not a valid HTTP request, or its headers are too long"))
+
+    def _refuse(self, error: HttpError) -> None:
+        body = json.dumps(error.body()).encode()
+        headers = {**error.headers, "content-type": "application/json", "connection": "close"}
+        lines = [f"HTTP/1.1 {error.status} refused", f"content-length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self.transport.close()
+
+
+class _Patience:
+    """Ends a connection that keeps the server waiting, from the first `begin` to `end`, for so many seconds."""
+
+    def __init__(self, protocol: H11Protocol, seconds: float) -> None:
+        self._protocol = protocol
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        if self._timer is None:
+            self._timer = self._protocol.loop.call_later(self._seconds, self._protocol.transport.abort)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

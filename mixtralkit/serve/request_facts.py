@@ -1,0 +1,36 @@
+"""What is known of an HTTP request beside its body: when it came, what it is called, and what it has cost so far."""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from starlette.types import Scope
+
+_KEY = "mixtralkit.facts"
+
+
+@dataclass
+class RequestFacts:
+    """`arrived` is of time.perf_counter(); the counts of tokens grow while the request is answered."""
+
+    arrived: float = field(default_factory=time.perf_counter)
+    name: str = field(default_factory=lambda: secrets.token_hex(12))
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """How long ago the request came."""
+        return time.perf_counter() - self.arrived
+
+
+def attach_facts(scope: Scope) -> RequestFacts:
+    """Begin the facts of a request that has just come."""
+    scope[_KEY] = facts = RequestFacts()
+    return facts
+
+
+def facts_of(scope: Scope) -> RequestFacts:
+    """The facts that `attach_facts` began."""
+    facts: RequestFacts = scope[_KEY]
+    return facts

@@ -1,0 +1,112 @@
+"""From the fields of an OpenAI request to the engine's parameters."""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mixtralkit.engine.request import Grammar, SamplingParams
+from mixtralkit.log import get_logger
+from mixtralkit.serve.http_errors import HttpError
+from mixtralkit.serve.openai_schema import REFUSED, SamplingFields
+
+_logger = get_logger(__name__)
+_SEEDS = 1 << 63
+_MOST_NAMES = 256  # of ignored fields that are remembered: clients choose them
+
+
+class IgnoredFields:
+    """Says once for each name that a field is ignored."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    def look_at(self, extra: Mapping[str, Any] | None) -> None:
+        """Take in the fields that are not in the schema. Raises `HttpError` 400 for one that must not be ignored."""
+        for name, value in (extra or {}).items():
+            if name in REFUSED and value not in REFUSED[name]:
+                raise HttpError(
+                    400, f"{name} is not supported by this server", param=name, code="unsupported_parameter"
+                )
+            if name not in REFUSED and name not in self._names and len(self._names) < _MOST_NAMES:
+                self._names.add(name)
+                _logger.warning("the field %s of requests is ignored", json.dumps(name[:64]))
+
+
+def check_alternatives(fields: SamplingFields) -> None:
+    """Raise `HttpError` 400 for best_of: several are generated with n, and all are returned."""
+    if fields.best_of not in (None, fields.n or 1):
+        raise HttpError(
+            400, "best_of: only n responses are generated, and all are returned; use n alone", param="best_of"
+        )
+
+
+def sampling_params(
+    fields: SamplingFields, *, max_tokens: int, logprobs: int | None = None, prompt_logprobs: int | None = None
+) -> SamplingParams:
+    """The parameters of the first of the n responses. A request without a seed gets one by chance.
+
+    Raises `RequestError` or `HttpError` 400.
+    """
+    return SamplingParams(
+        max_tokens=max(max_tokens, 1),  # for 0 the caller takes the prompt only
+        temperature=1.0 if fields.temperature is None else fields.temperature,
+        top_p=1.0 if fields.top_p is None else fields.top_p,
+        top_k=max(fields.top_k or 0, 0),  # vLLM's -1 means all, too
+        min_p=fields.min_p or 0.0,
+        seed=drawn_seed(fields.seed),
+        stop=(fields.stop,) if isinstance(fields.stop, str) else tuple(fields.stop or ()),
+        stop_token_ids=tuple(fields.stop_token_ids or ()),
+        ignore_eos=bool(fields.ignore_eos),
+        min_tokens=fields.min_tokens or 0,
+        repetition_penalty=1.0 if fields.repetition_penalty is None else fields.repetition_penalty,
+        presence_penalty=fields.presence_penalty or 0.0,
+        frequency_penalty=fields.frequency_penalty or 0.0,
+        logit_bias=tuple((fields.logit_bias or {}).items()),
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+        grammar=_grammar(fields),
+    )
+
+
+def drawn_seed(seed: int | None) -> int:
+    """The engine's seed: what the client gave, where a negative one is possible, or one by chance."""
+    return secrets.randbelow(_SEEDS) if seed is None else seed % _SEEDS
+
+
+def nth(params: SamplingParams, index: int) -> SamplingParams:
+    """The parameters of one of the n responses: they differ in their seed."""
+    return replace(params, seed=(params.seed + index) % _SEEDS)
+
+
+def _grammar(fields: SamplingFields) -> Grammar | None:
+    """What the response must look like; at most one of the ways to say so may be used."""
+    asked: list[Grammar] = []
+    if fields.response_format is not None and fields.response_format.type != "text":
+        asked.append(_of_response_format(fields))
+    if fields.guided_json is not None:
+        asked.append(_json(fields.guided_json))
+    if fields.guided_regex is not None:
+        asked.append(Grammar("regex", fields.guided_regex))
+    if (structure := fields.structured_outputs) is not None:
+        asked += [] if structure.json_ is None else [_json(structure.json_)]
+        asked += [] if structure.regex is None else [Grammar("regex", structure.regex)]
+        asked += [Grammar("json_object")] if structure.json_object else []
+    if len(asked) > 1:
+        raise HttpError(400, "response_format: use only one of response_format, structured_outputs and guided_*")
+    return asked[0] if asked else None
+
+
+def _of_response_format(fields: SamplingFields) -> Grammar:
+    asked = fields.response_format
+    assert asked is not None
+    if asked.type == "json_object":
+        return Grammar("json_object")
+    if asked.json_schema is None:
+        raise HttpError(400, "response_format: type json_schema needs json_schema", param="response_format")
+    return _json(asked.json_schema.schema_)
+
+
+def _json(schema: Mapping[str, Any] | str) -> Grammar:
+    return Grammar("json_schema", schema if isinstance(schema, str) else json.dumps(schema))
