@@ -57,7 +57,7 @@ class RankSchedule:
         return self._preempted
 
     def offer(self, progress: Progress) -> int | None:
-        """How much would have to be fed here before the request responds, in tokens; None without room for it.
+        """How much this rank would have to do if the request came here, in tokens to feed; None without room for it.
 
         There is room when the blocks of all its tokens are free, less those that the prompts of others still need: a
         request that would be preempted soon is better admitted later.
@@ -71,7 +71,7 @@ class RankSchedule:
         need += sum(self._blocks_of(len(other.tokens)) - len(other.table) for other in prompts)
         if not self.pool.can_take(need):
             return None
-        to_feed = sum(len(other.tokens) - other.fed for other in prompts)
+        to_feed = self._step_tokens - self._left + sum(len(other.tokens) - other.fed for other in prompts)
         return tokens - len(shared) * self._block_size + to_feed + RUNNING_WEIGHT * len(self._running)
 
     def admit(self, progress: Progress) -> None:

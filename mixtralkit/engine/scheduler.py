@@ -199,10 +199,10 @@ class Scheduler:
 
     def _take_in(self, progress: Progress, result: WorkResult) -> None:
         progress.extend(result.tokens, self._block_size, hashed=self._reuse)
+        if progress.rank is not None and progress.responding and result.error is None:
+            self._ranks[progress.rank].register(progress, len(progress.tokens) - 1)
         if result.finish is not None or result.error is not None:
             self._end(progress)
-        elif progress.rank is not None and progress.responding:
-            self._ranks[progress.rank].register(progress, len(progress.tokens) - 1)
 
     def _void_spoiled(self, failed: set[int]) -> None:
         """Let others not use what the requests that failed were to write; those that did are fed anew."""
