@@ -30,6 +30,7 @@ def gather_report(session: Session) -> dict[str, Any]:
         "peak_memory_bytes": peak_memory(),
         "peak_device_memory_bytes": peak_device_memory(group.device),
         "rows": session.spread.timeline.rows_computed,
+        "drafts": [stats.proposed, stats.accepted],
         "bytes_sent": group.collectives.bytes_sent + group.control.bytes_sent,
         "rows_of_own_tokens": session.load.rows_LE.tolist(),
         "strategies": own_figures(session),
@@ -39,6 +40,7 @@ def gather_report(session: Session) -> dict[str, Any]:
     rows_LWE = list(zip(*counts, strict=True))
     rows_LE = [[sum(cells) for cells in zip(*rows_WE, strict=True)] for rows_WE in rows_LWE]
     rows_E = [sum(column) for column in zip(*rows_LE, strict=True)]
+    proposed, accepted = (sum(counts) for counts in zip(*(rank.pop("drafts") for rank in ranks), strict=True))
     strategies = strategy_figures(session, [rank.pop("strategies") for rank in ranks], rows_LWE)
     return {
         "world_size": group.world_size,
@@ -50,6 +52,7 @@ def gather_report(session: Session) -> dict[str, Any]:
         "seconds_to_first_token": stats.seconds_to_first_token,
         "prefill": _phase(stats.prefill),
         "decode": _phase(stats.decode),
+        "drafts": {"proposed": proposed, "accepted": accepted},
         "bytes_sent": sum(rank["bytes_sent"] for rank in ranks),
         "rows_per_expert": rows_E,
         "rows_per_layer_and_expert": rows_LE,
@@ -71,6 +74,10 @@ def report_text(report: dict[str, Any]) -> str:
         "decode": _phase_text(report["decode"]),
         "sent": f"{size(report['bytes_sent'])} between ranks",
     }
+    drafts = report["drafts"]
+    if drafts["proposed"]:
+        share = drafts["accepted"] / drafts["proposed"]
+        facts["drafts"] = f"{drafts['accepted']:,} of {drafts['proposed']:,} guessed tokens were right ({share:.0%})"
     lines = [f"{name:<12} {value}" for name, value in facts.items()]
     lines += [f"{'strategy':<12} {line}" for line in report["strategies"]["lines"]]
     parts = [f"{RULE}Report{RULE}", *lines, "", *_rank_table(report["ranks"]), "", *_expert_bars(report)]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mixtralkit.engine.lockstep import Outcome, State
+from mixtralkit.engine.logprobs import TokenLogprobs
 from mixtralkit.engine.output import OnOutput, Output
 from mixtralkit.engine.request import EngineClosed, FinishReason, QueueFull, Request
 from mixtralkit.engine.response import Response
@@ -32,6 +33,7 @@ class _Ticket:
     on_output: OnOutput
     rank: int | None = None
     cached: int = 0
+    scored: int = 0  # prompt tokens whose log probabilities have been told
     arrived: float = field(default_factory=time.monotonic)
 
 
@@ -162,11 +164,11 @@ class Desk:
 
     def snapshot(self) -> Snapshot:
         """How things stand."""
-        scheduler, used = self._scheduler, self._scheduler.used_blocks
+        scheduler = self._scheduler
         return Snapshot(
             running=scheduler.running,
             waiting=scheduler.waiting,
-            kv_usage=sum(used) / (sum(used) + sum(scheduler.free_blocks)),
+            kv_usage=scheduler.kv_usage,
             preemptions=scheduler.preemptions,
             prefix_queries=scheduler.prefix_queries,
             prefix_hits=scheduler.prefix_hits,
@@ -202,14 +204,13 @@ class Desk:
         if result.error is not None:
             self._end(result.number, "error", result.error)
             return
+        scores = _new_scores(result, ticket)
         text, taken = ticket.response.push(result.tokens, result.finish)
         ends = ticket.response.finish_reason
-        if result.tokens or result.prompt_logprobs:
-            output = self._output(result.number, ticket, text=text, finish_reason=ends)
-            logprobs = result.logprobs[:taken]
-            ticket.on_output(
-                replace(output, tokens=result.tokens[:taken], logprobs=logprobs, prompt_logprobs=result.prompt_logprobs)
-            )
+        if result.tokens or scores:
+            output = _output(result.number, ticket, text)
+            tokens, logprobs = result.tokens[:taken], result.logprobs[:taken]
+            ticket.on_output(replace(output, tokens=tokens, logprobs=logprobs, prompt_logprobs=scores))
         if ends:
             if not result.finish:
                 self._scheduler.cancel(result.number)
@@ -218,15 +219,24 @@ class Desk:
     def _end(self, number: int, reason: FinishReason, error: str | None = None) -> None:
         ticket = self._tickets.pop(number, None)
         if ticket is not None:
-            text = ticket.response.end(reason)
-            ticket.on_output(replace(self._output(number, ticket, text=text, finish_reason=reason), error=error))
+            ticket.on_output(replace(_output(number, ticket, ticket.response.end(reason)), error=error))
 
-    def _output(self, number: int, ticket: _Ticket, *, text: str, finish_reason: FinishReason | None) -> Output:
-        return Output(
-            number=number,
-            text=text,
-            finish_reason=finish_reason,
-            prompt_tokens=len(ticket.request.prompt_tokens),
-            cached_tokens=ticket.cached,
-            rank=ticket.rank,
-        )
+
+def _output(number: int, ticket: _Ticket, text: str) -> Output:
+    return Output(
+        number=number,
+        text=text,
+        finish_reason=ticket.response.finish_reason,
+        prompt_tokens=len(ticket.request.prompt_tokens),
+        cached_tokens=ticket.cached,
+        rank=ticket.rank,
+    )
+
+
+def _new_scores(result: WorkResult, ticket: _Ticket) -> tuple[TokenLogprobs, ...]:
+    """Those of the prompt's log probabilities that have not been told: a request that was preempted feeds it again."""
+    end = min(result.fed, len(ticket.request.prompt_tokens) - 1)
+    begin = end - len(result.prompt_logprobs)
+    scores = result.prompt_logprobs[max(0, ticket.scored - begin) :]
+    ticket.scored = max(ticket.scored, end)
+    return scores

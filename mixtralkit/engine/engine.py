@@ -154,7 +154,7 @@ class Engine:
         self._before_step(plan.tokens_W)
         results = self._run_mine(plan.work[self._control.rank])
         seconds = time.perf_counter() - started
-        self.stats.record(phase, tokens_W=plan.tokens_W, seconds=seconds, sampled=any(r.tokens for r in results))
+        self.stats.record(phase, tokens_W=plan.tokens_W, seconds=seconds, results=results)
         self._after_step()
         return results
 

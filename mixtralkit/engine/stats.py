@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mixtralkit.engine.step_plan import WorkResult
+
 
 @dataclass
 class Phase:
@@ -27,17 +29,24 @@ class Phase:
 class GenerationStats:
     """`prefill` has the steps that feed prompts, to which requests past theirs may add a token each; `decode` the rest.
 
-    A response's first token comes with the last of its prompt.
+    A response's first token comes with the last of its prompt. Of the `proposed` drafts of this rank's requests
+    `accepted` were right.
     """
 
     prefill: Phase = field(default_factory=Phase)
     decode: Phase = field(default_factory=Phase)
     seconds_to_first_token: float | None = None
+    proposed: int = 0
+    accepted: int = 0
 
-    def record(self, phase: Phase, *, tokens_W: Sequence[int], seconds: float, sampled: bool) -> None:
-        """Add one step to `phase`, to which rank w fed up to `tokens_W[w]` tokens; `sampled` if a token came of it."""
+    def record(
+        self, phase: Phase, *, tokens_W: Sequence[int], seconds: float, results: Sequence[WorkResult]
+    ) -> None:
+        """Add one step to `phase`, to which rank w fed up to `tokens_W[w]` tokens; `results` are this rank's."""
         phase.steps += 1
         phase.tokens_W = tuple(map(sum, zip(phase.tokens_W or [0] * len(tokens_W), tokens_W, strict=True)))
         phase.seconds += seconds
-        if sampled and self.seconds_to_first_token is None:
+        self.proposed += sum(result.proposed for result in results)
+        self.accepted += sum(result.accepted for result in results)
+        if self.seconds_to_first_token is None and any(result.tokens for result in results):
             self.seconds_to_first_token = self.prefill.seconds + self.decode.seconds
