@@ -1,6 +1,7 @@
 """What the values of a request may be: small tests, each of any value at all."""
 
 import math
+import reprlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ Test = Callable[[Any], bool]
 def check(name: str, value: object, good: bool, allowed: str) -> None:
     """Raise `RequestError` unless the value of `name` is `good`; `allowed` says what would be."""
     if not good:
-        raise RequestError(f"{name} is {value!r}; it must be {allowed}")
+        raise RequestError(f"{name} is {reprlib.repr(value)}; it must be {allowed}")
 
 
 def whole(low: float, high: float = math.inf) -> Test:

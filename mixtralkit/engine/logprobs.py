@@ -27,10 +27,10 @@ def token_logprobs(logits_V: Floats, token: int, count: int) -> TokenLogprobs:
     best = float(logits_V.max())
     weights_V = logits_V.astype(np.float64)
     weights_V -= best
-    whole = best + float(np.log(np.exp(weights_V, out=weights_V).sum()))
-    top = largest(logits_V, min(count, logits_V.size))
-    return TokenLogprobs(
-        token=token,
-        logprob=float(logits_V[token]) - whole,
-        top=tuple((int(other), float(logits_V[other]) - whole) for other in top),
-    )
+    log_sum = float(np.log(np.exp(weights_V, out=weights_V).sum()))
+
+    def logprob(other: int) -> float:
+        return float(logits_V[other]) - best - log_sum  # in this order: near 0 nothing of the value is lost
+
+    top = largest(logits_V, min(count, logits_V.size)).tolist()
+    return TokenLogprobs(token, logprob(token), tuple((other, logprob(other)) for other in top))
