@@ -10,6 +10,7 @@ from mixtralkit.cli.bench_options import BenchOptions
 from mixtralkit.cli.chosen_strategies import strategy_beliefs
 from mixtralkit.cli.experts_options import ExpertsOptions
 from mixtralkit.cli.options import ChatOptions, GenerateOptions, RankOptions
+from mixtralkit.cli.serve_options import ServeOptions
 from mixtralkit.cli.strategy_options import StrategyOptions
 from mixtralkit.cli.terminal import complain
 from mixtralkit.dist.launch import Group, LaunchOptions
@@ -17,10 +18,14 @@ from mixtralkit.dist.run_rank import run_rank
 from mixtralkit.env import launch_env
 from mixtralkit.errors import MixtralKitError, UsageError
 
-RankedOptions: TypeAlias = GenerateOptions | ChatOptions | BenchOptions | ExpertsOptions
+RankedOptions: TypeAlias = GenerateOptions | ChatOptions | BenchOptions | ExpertsOptions | ServeOptions
 RANKS = tuple(item.name for item in fields(RankOptions))
 # What may differ between ranks: where a node keeps its files, how it was launched, and what only rank 0 looks at.
-OWN = {*RANKS, "model_weights", "tokenizer", "prompt", "prompt_file", "system"}
+OWN = {
+    *RANKS,
+    *("model_weights", "tokenizer", "prompt", "prompt_file", "system"),
+    *("host", "port", "model_name", "api_key_file", "max_waiting", "request_timeout", "shutdown_timeout", "access_log"),
+}
 # Compared as they are in force, be it by a flag or by a variable.
 STRATEGIES = {item.name for item in fields(StrategyOptions) if item.name != "explain"}
 
@@ -31,10 +36,20 @@ class OutputClosed(MixtralKitError):
     exit_status = 141
 
 
-def run_on_ranks(verb: str, options: RankedOptions, work: Callable[[Group], None]) -> int:
-    """Run `work` on every rank, where `options` of `verb` say; returns the exit status of this process."""
+def run_on_ranks(
+    verb: str,
+    options: RankedOptions,
+    work: Callable[[Group], None],
+    *,
+    on_stop: Callable[[], None] | None = None,
+    on_failure: Callable[[str], None] | None = None,
+) -> int:
+    """Run `work` on every rank, where `options` of `verb` say; returns the exit status of this process.
+
+    `on_stop` and `on_failure` are run_rank's: what a server does when it is told to stop, or a rank is lost.
+    """
     if options.nproc is not None:
-        return _launch(verb, options, options.nproc)
+        return _launch(verb, options, options.nproc, forward_signals=on_stop is not None)
     launch = LaunchOptions(
         device=options.device,
         collective_timeout=options.timeout,
@@ -51,7 +66,7 @@ def run_on_ranks(verb: str, options: RankedOptions, work: Callable[[Group], None
             raise OutputClosed("the standard output was closed") from error
         return 0
 
-    return run_rank(main, launch, complain)
+    return run_rank(main, launch, complain, on_stop=on_stop, on_failure=on_failure)
 
 
 def beliefs(options: RankedOptions) -> dict[str, str]:
@@ -73,7 +88,7 @@ def _strategies(options: RankedOptions) -> dict[str, str]:
     return strategy_beliefs(options.strategies) | written
 
 
-def _launch(verb: str, options: RankedOptions, nproc: int) -> int:
+def _launch(verb: str, options: RankedOptions, nproc: int, *, forward_signals: bool) -> int:
     if launch_env().world_size > 1 or launch_env().under_torchrun:
         raise UsageError("--nproc starts ranks, but torchrun has done that already; use one of the two")
     # torch's launcher takes a tenth of a second to import, and who starts no ranks does without it.
@@ -88,4 +103,4 @@ def _launch(verb: str, options: RankedOptions, nproc: int) -> int:
         join_timeout=options.timeout,
     )
     command = [sys.executable, "-m", "mixtralkit.cli.main", verb, *words_of(options, without=RANKS)]
-    return launch_ranks(command, nodes, complain)
+    return launch_ranks(command, nodes, complain, forward_signals=forward_signals)

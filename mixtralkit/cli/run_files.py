@@ -2,6 +2,7 @@
 
 from mixtralkit.cli.gather_profile import gather_profile
 from mixtralkit.cli.options import ChatOptions, GenerateOptions
+from mixtralkit.cli.serve_options import ServeOptions
 from mixtralkit.cli.trace_file import write_trace
 from mixtralkit.log import get_logger, notice
 from mixtralkit.moe.load_profile import write_profile
@@ -10,7 +11,7 @@ from mixtralkit.session.session import Session
 _logger = get_logger(__name__)
 
 
-def write_run_files(session: Session, options: GenerateOptions | ChatOptions) -> None:
+def write_run_files(session: Session, options: GenerateOptions | ChatOptions | ServeOptions) -> None:
     """Rank 0 writes what --trace and --expert-load ask for; all ranks call it together, at the end of a run.
 
     Raises `UsageError` when a file cannot be written.

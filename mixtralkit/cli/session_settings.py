@@ -4,6 +4,7 @@ import torch
 
 from mixtralkit.cli.options import ChatOptions, GenerateOptions, ModelOptions
 from mixtralkit.cli.progress import Progress
+from mixtralkit.cli.serve_options import ServeOptions
 from mixtralkit.dist.launch import Group
 from mixtralkit.engine.limits import EngineLimits
 from mixtralkit.ops.quantized_weight import QuantKind
@@ -31,7 +32,7 @@ def load_session(group: Group, options: GenerateOptions | ChatOptions, batch_siz
         progress.close()
 
 
-def session_settings(options: GenerateOptions | ChatOptions, limits: EngineLimits) -> SessionSettings:
+def session_settings(options: GenerateOptions | ChatOptions | ServeOptions, limits: EngineLimits) -> SessionSettings:
     """What to load and how; `options` have been checked."""
     return SessionSettings(
         model_weights=options.model_weights,

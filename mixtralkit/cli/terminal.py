@@ -51,6 +51,21 @@ def give_up_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def show_access_log() -> None:
+    """Write the server's line for each request to the standard error, as it is."""
+    logger = logging.getLogger(f"{ROOT}.serve.access_log")
+    logger.addHandler(_Lines())
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+class _Lines(logging.Handler):
+    """Writes log messages and nothing else."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        aside(self.format(record))
+
+
 class _Asides(logging.Handler):
     """Writes log messages as asides."""
 

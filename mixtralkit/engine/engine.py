@@ -29,6 +29,7 @@ IDLE = "waiting for requests"
 class Engine:
     """One model and one group of ranks, `control` being the exchanges of small host data between them.
 
+    `context` is the most tokens that a request may have, and `kv_tokens` for how many all ranks have room together.
     `on_step` is told, before each step, what is about to run: it ends up in the message should a rank get stuck there.
     `before_step` is called on all ranks before each step, with the most tokens that each of them feeds to the model,
     and `after_step` at its end. `state` is asked about once a second for what this rank tells of itself, as JSON, and
@@ -53,6 +54,7 @@ class Engine:
         cache = model.new_cache(num_blocks, limits.block_size)
         self.stats = GenerationStats()
         self.context = min(model.config.context, num_blocks * limits.block_size)
+        self.kv_tokens = num_blocks * limits.block_size * control.size
         self._control = control
         self._on_step, self._before_step, self._after_step, self._state = on_step, before_step, after_step, state
         self._runner = Runner(model, cache, vocabulary, rank=control.rank, context=self.context)

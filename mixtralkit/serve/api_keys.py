@@ -35,6 +35,11 @@ class ApiKeys:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
+    def __or__(self, other: "ApiKeys") -> "ApiKeys":
+        either = ApiKeys()
+        either._digests = [*self._digests, *other._digests]
+        return either
+
     @classmethod
     def from_text(cls, text: str) -> "ApiKeys":
         """The keys in `text`, separated by commas, spaces or line ends."""
