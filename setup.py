@@ -37,7 +37,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=find_packages(include=["mixtralkit", "mixtralkit.*"]),
-    package_data={"mixtralkit": ["py.typed"]},
+    package_data={"mixtralkit": ["py.typed", "serve/page/*"]},
     ext_modules=[native_extension()],
     cmdclass={"build_ext": BuildNative},
     options={
