@@ -16,6 +16,8 @@ import torch.distributed as dist
 from mixtralkit.dist.collectives import Collectives
 
 SECONDS = 60
+# What nearly all of these functions need, imported once: importing takes a rank longer than most of them take.
+PRELOADED = ["pytest", "torch.distributed", "mixtralkit.parallelize", "mixtralkit.engine.engine"]
 
 
 def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -25,7 +27,7 @@ def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) ->
     that fail are raised here together.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch.distributed", "mixtralkit.dist.collectives"])
+    context.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
         pipes = [context.Pipe(duplex=False) for _ in range(world_size)]
         processes = [
