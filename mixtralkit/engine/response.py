@@ -11,6 +11,7 @@ class Response:
 
     def __init__(self, params: SamplingParams, tokenizer: Tokenizer, *, continues: bool = False) -> None:
         self._stops = params.stop
+        self._stop_token_ids = params.stop_token_ids
         self._min_tokens = params.min_tokens
         self._decoder = tokenizer.stream(begun=continues)
         self._longest = max(map(len, self._stops), default=0)
@@ -28,7 +29,8 @@ class Response:
         for taken, token in enumerate(tokens, start=1):
             self.tokens.append(token)
             ends = finish is not None and taken == len(tokens)
-            text = "" if ends and finish == "stop" else self._decoder.push(token)
+            stopped = ends and finish == "stop" and token in self._stop_token_ids  # not by the end of a grammar
+            text = "" if stopped else self._decoder.push(token)
             if self._extend(text, flush=ends):
                 return self._showable(), taken
         self.finish_reason = finish

@@ -46,6 +46,8 @@ class AccessLog:
             _logger.error("request %s failed", facts.name, exc_info=error)
             if not status:
                 await error_response(scope["path"], as_http_error(error))(scope, receive, send_named)
+        finally:
+            facts.end()
         _log(scope, facts, status)
 
 

@@ -37,7 +37,7 @@ def chat_routes(desk: RequestDesk) -> APIRouter:
         size = sum(len(message.text) for message in body.messages)
         prompt = await desk.heavy(size, lambda: encode_messages(body.messages, served.tokenizer))
         requests = _requests(body, tuple(prompt), served.context)
-        outputs = await desk.ask(request, served, requests)
+        outputs = await desk.ask(request, requests)
         answer = _answer(desk, request, body, len(prompt), served.tokenizer)
         stream = answer.stream if body.stream else None
         return await desk.answer(request, outputs, whole=answer.whole, stream=stream)

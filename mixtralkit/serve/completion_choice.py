@@ -20,7 +20,10 @@ class Prompt:
 
 
 class CompletionChoice:
-    """A response to `prompt`, which `echo` puts before it. Without `generates` the prompt is all there is to tell."""
+    """A response to `prompt`, which `echo` puts before it. Without `generates` the prompt is all there is to tell.
+
+    `continues` is the engine request's.
+    """
 
     def __init__(
         self,
@@ -28,6 +31,7 @@ class CompletionChoice:
         prompt: Prompt,
         tokenizer: Tokenizer,
         *,
+        continues: bool,
         echo: bool,
         generates: bool,
         logprobs: bool,
@@ -37,7 +41,7 @@ class CompletionChoice:
         self._prompt = prompt
         self._echo = echo
         self._generates = generates
-        self._logprobs = CompletionLogprobs(tokenizer, begun=prompt.has_text and not echo) if logprobs else None
+        self._logprobs = CompletionLogprobs(tokenizer, begun=continues and not echo) if logprobs else None
         self._tells_ids = token_ids
         self._scored: list[TokenLogprobs | None] = [None]  # the prompt's tokens so far; nothing precedes the first
         self._begun = False

@@ -35,8 +35,9 @@ def completion_routes(desk: RequestDesk) -> APIRouter:
         check_alternatives(body)
         prompts = await desk.heavy(_size(body), lambda: read_prompts(body, served.tokenizer))
         asked = _Asked(body, prompts)
-        outputs = await desk.ask(request, served, asked.requests())
-        answer = _answer(desk, request, asked, served.tokenizer)
+        requests = asked.requests()
+        outputs = await desk.ask(request, requests)
+        answer = _answer(desk, request, asked, requests, served.tokenizer)
         stream = answer.stream if body.stream else None
         return await desk.answer(request, outputs, whole=answer.whole, stream=stream)
 
@@ -75,7 +76,7 @@ class _Asked:
         return DEFAULT_MAX_TOKENS if self.body.max_tokens is None else self.body.max_tokens
 
     def requests(self) -> list[EngineRequest]:
-        """What the engine is asked."""
+        """What the engine is asked. What follows a grammar begins afresh: the grammar knows no space before it."""
         scored = self.body.logprobs if self.body.echo else None
         params = sampling_params(
             self.body, max_tokens=self.max_tokens, logprobs=self.body.logprobs, prompt_logprobs=scored
@@ -83,13 +84,15 @@ class _Asked:
         alternatives = [nth(params, index) for index in range(self.alternatives)]
         priority = self.body.priority or 0
         return [
-            EngineRequest(prompt.tokens, alternative, priority, continues=prompt.has_text)
+            EngineRequest(prompt.tokens, alternative, priority, continues=prompt.has_text and not params.grammar)
             for prompt in self.prompts
             for alternative in alternatives
         ]
 
 
-def _answer(desk: RequestDesk, request: Request, asked: _Asked, tokenizer: Tokenizer) -> OpenAIAnswer:
+def _answer(
+    desk: RequestDesk, request: Request, asked: _Asked, requests: Sequence[EngineRequest], tokenizer: Tokenizer
+) -> OpenAIAnswer:
     facts = facts_of(request.scope)
     facts.prompt_tokens = sum(len(prompt.tokens) for prompt in asked.prompts)
     choices = [
@@ -97,14 +100,15 @@ def _answer(desk: RequestDesk, request: Request, asked: _Asked, tokenizer: Token
             index,
             asked.prompts[index // asked.alternatives],
             tokenizer,
+            continues=asked_for.continues,
             echo=bool(asked.body.echo),
             generates=asked.max_tokens > 0,
             logprobs=asked.body.logprobs is not None,
             token_ids=bool(asked.body.return_token_ids),
         )
-        for index in range(len(asked.prompts) * asked.alternatives)
+        for index, asked_for in enumerate(requests)
     ]
-    usage = Usage(facts.prompt_tokens, asked.alternatives)
+    usage = Usage(facts.prompt_tokens, asked.alternatives, generates=asked.max_tokens > 0)
     kinds = ("text_completion", "text_completion")
     return OpenAIAnswer(f"cmpl-{facts.name}", kinds, desk.state.model_name, choices, usage, asked.body)
 

@@ -40,7 +40,7 @@ def megatron_routes(desk: RequestDesk) -> APIRouter:
         facts_of(request.scope).prompt_tokens = sum(map(len, prompts))
         params = _params(body, served.tokenizer)
         asked = [EngineRequest(prompt, nth(params, index)) for index, prompt in enumerate(prompts)]
-        outputs = await desk.ask(request, served, asked)
+        outputs = await desk.ask(request, asked)
 
         async def whole(outputs: Outputs) -> dict[str, Any]:
             return _document(await _collect(outputs, prompts), body, served.tokenizer)

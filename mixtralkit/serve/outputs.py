@@ -37,11 +37,11 @@ class Outputs:
         self._waiter: asyncio.Future[None] | None = None
         self._timer = self._loop.call_later(max(deadline - times.facts.seconds, 0), self._expire)
         hub.join(self, self.fail)
+        times.facts.at_end(lambda: hub.leave(self))  # not before the answer, or an error, has been sent
 
     def close(self) -> None:
         """Nobody reads any more."""
         self._timer.cancel()
-        self._hub.leave(self)
         self._cancel()
 
     def submit(self, requests: Sequence[Request]) -> None:

@@ -39,8 +39,9 @@ class RequestDesk:
         """The body, checked. Raises `HttpError`."""
         return await read_body(request, model, self.heavy)
 
-    async def ask(self, request: Request, served: Served, requests: Sequence[EngineRequest]) -> Outputs:
+    async def ask(self, request: Request, requests: Sequence[EngineRequest]) -> Outputs:
         """Give the requests to the engine; close what this returns. Raises `HttpError` and what the engine raises."""
+        served = self.state.take_request()  # once more: it may have begun to drain while the body came
         self._check(served, requests)
         facts = facts_of(request.scope)
         outputs = Outputs(served.engine, self._hub, RequestTimes(self._metrics, facts), self._deadline)

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.types import Scope
@@ -17,6 +18,16 @@ class RequestFacts:
     name: str = field(default_factory=lambda: secrets.token_hex(12))
     prompt_tokens: int = 0
     output_tokens: int = 0
+    _at_end: list[Callable[[], None]] = field(default_factory=list)
+
+    def at_end(self, function: Callable[[], None]) -> None:
+        """Have `function` called when the request has been answered to the last byte, or nobody wants the rest."""
+        self._at_end.append(function)
+
+    def end(self) -> None:
+        """That is now."""
+        for function in self._at_end:
+            function()
 
     @property
     def seconds(self) -> float:

@@ -10,17 +10,18 @@ from mixtralkit.engine.output import Output
 class Usage:
     """The tokens of the prompts, each counted once whatever n is, and of the responses so far.
 
-    `cached` tokens of the prompts had been computed for other requests.
+    Without `generates` the responses' tokens do not count: they are not told.
     """
 
     prompt_tokens: int
     alternatives: int = 1
+    generates: bool = True
     completion_tokens: int = 0
     _cached: dict[int, int] = field(default_factory=dict)
 
     def note(self, index: int, output: Output) -> None:
         """Take an output of the engine request `index`; those of one prompt follow each other."""
-        self.completion_tokens += len(output.tokens)
+        self.completion_tokens += len(output.tokens) * self.generates
         if index % self.alternatives == 0:
             self._cached[index] = output.cached_tokens
 

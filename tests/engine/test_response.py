@@ -44,6 +44,19 @@ def test_a_stop_token_has_no_text(tokenizer: Tokenizer) -> None:
     assert response.tokens == tokens
 
 
+def test_the_token_that_ends_a_grammar_has_its_text(tokenizer: Tokenizer) -> None:
+    """The runner says "stop" there, too."""
+    tokens = tokenizer.encode("the sea of", bos=False)
+    response, _ = _respond(tokenizer, tokens, finish="stop")
+    assert (response.finish_reason, response.text) == ("stop", "the sea of")
+
+
+def test_text_that_goes_on_keeps_the_space_before_its_first_word(tokenizer: Tokenizer) -> None:
+    response = Response(SamplingParams(stop=(" of",)), tokenizer, continues=True)
+    response.push(tokenizer.encode("the sea of", bos=False), None)
+    assert (response.finish_reason, response.text) == ("stop", " the sea")
+
+
 @pytest.mark.parametrize("stop", [("sea of",), ("nothing", "a sea of")])
 @pytest.mark.parametrize("at_once", [False, True])
 def test_text_ends_before_the_stop_string(tokenizer: Tokenizer, stop: tuple[str, ...], at_once: bool) -> None:
