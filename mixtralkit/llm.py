@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import torch
 
@@ -119,7 +120,11 @@ class LLM:
             return
         loop = asyncio.get_running_loop()
         outputs: asyncio.Queue[Output] = asyncio.Queue()
-        number = self._engine.submit(request, lambda output: loop.call_soon_threadsafe(outputs.put_nowait, output))
+
+        def take(output: Output) -> None:
+            loop.call_soon_threadsafe(outputs.put_nowait, output)
+
+        number = self._engine.submit(request, take)
         try:
             finished = False
             while not finished:
@@ -167,7 +172,7 @@ class LLM:
     def _requests(
         self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
     ) -> list[Request]:
-        every: list[Prompt] = [prompts] if _is_one(prompts) else list(prompts)
+        every = _each(prompts)
         params = SamplingParams() if params is None else params
         if isinstance(params, SamplingParams):
             each = [replace(params, seed=params.seed + place) for place in range(len(every))]
@@ -181,5 +186,8 @@ class LLM:
         return tuple(self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
 
 
-def _is_one(prompts: Prompt | Sequence[Prompt]) -> bool:
-    return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], int))
+def _each(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    """Of one prompt a list of one: a text, or token ids."""
+    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
+        return [cast(Prompt, prompts)]
+    return list(cast(Sequence[Prompt], prompts))

@@ -1,9 +1,7 @@
 """`mixtralkit chat`: a conversation in the [INST] template. Rank 0 talks, all ranks compute."""
 
-import re
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from mixtralkit.chat_template import Message, encode_chat
@@ -16,14 +14,12 @@ from mixtralkit.cli.ranks import run_on_ranks
 from mixtralkit.cli.run_files import write_run_files
 from mixtralkit.cli.session_settings import load_session
 from mixtralkit.cli.strategy_notices import notice_strategies
+from mixtralkit.cli.talk import COMMANDS, Talk
 from mixtralkit.cli.terminal import aside, complain, say
 from mixtralkit.dist.launch import Group
 from mixtralkit.engine.request import Request
 from mixtralkit.errors import RequestError, TokenizerError
 from mixtralkit.session.session import Session
-
-COMMANDS = "/reset begins anew, /exit or Ctrl-D ends, Ctrl-C ends a response"
-_COMMAND = re.compile(r"/[a-z]+")
 
 
 def chat(options: ChatOptions) -> int:
@@ -53,26 +49,14 @@ def _user_goes_on(group: Group, conversation: "Conversation") -> bool:
     return bool(from_rank_0(group.control, conversation.listen))
 
 
-class Conversation:
-    """What was said so far, on rank 0; the other ranks only take part in the answers."""
+class Conversation(Talk):
+    """Rank 0 keeps what was said; the other ranks only take part in the answers."""
 
     def __init__(self, session: Session, options: ChatOptions) -> None:
+        super().__init__(options.system)
         self._session = session
         self._options = options
-        self._beginning = [Message("system", options.system)] if options.system else []
-        self._messages = list(self._beginning)
         self._requests: Sequence[Request] = ()
-
-    def listen(self) -> bool:
-        """Read lines until one can be answered; false at the end of the conversation. For rank 0."""
-        while (line := _read_line()) is not None and line.strip() != "/exit":
-            if line.strip() == "/reset":
-                self._messages = list(self._beginning)
-            elif _COMMAND.fullmatch(line.strip()):
-                complain(f"there is no command {line.strip()}; {COMMANDS}")
-            elif line.strip() and self._take(line):
-                return True
-        return False
 
     def answer(self) -> None:
         """Answer the last message, showing text as it comes; all ranks call this together."""
@@ -82,34 +66,16 @@ class Conversation:
             )
         if self._session.group.rank == 0:
             say("")
-            self._messages.append(Message("assistant", completions[0].text))
+            self.messages.append(Message("assistant", completions[0].text))
 
-    def _take(self, line: str) -> bool:
-        """Make a request of what the user said; a conversation that has grown too long stays as it was."""
-        messages = [*self._messages, Message("user", line)]
-        seed = self._options.seed + len(messages)
-        config = self._session.model.config
+    def accepts(self, messages: list[Message]) -> bool:
+        """Make a request of what was said, unless the conversation has grown too long."""
+        params = replace(self._options.params, seed=self._options.seed + len(messages))
         try:
-            request = Request(
-                tuple(encode_chat(messages, self._session.tokenizer)), replace(self._options.params, seed=seed)
-            )
-            request.check(config.vocab_size, config.context)
+            request = Request(tuple(encode_chat(messages, self._session.tokenizer)), params)
+            self._session.engine.check(request)
         except (RequestError, TokenizerError) as error:
             complain(f"{error}; /reset begins anew")
             return False
-        self._messages, self._requests = messages, [request]
+        self._requests = [request]
         return True
-
-
-def _read_line() -> str | None:
-    """The next line that the user types; None at the end of the input."""
-    if not sys.stdin.isatty():
-        line = sys.stdin.readline()
-        return line.removesuffix("\n") if line else None
-    with suppress(ImportError):
-        import readline  # noqa: F401 - once imported, input() has a history and keys to edit with
-    try:
-        return input("> ")
-    except EOFError:
-        say("")
-        return None

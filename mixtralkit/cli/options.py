@@ -4,7 +4,7 @@ Nothing here imports torch, so that --help and a refusal come at once.
 """
 # ruff: noqa: RUF009 - option() is dataclasses.field() with a name of ours
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mixtralkit.cli.common_options import (
@@ -20,11 +20,13 @@ from mixtralkit.cli.common_options import (
     timeout_option,
     tokenizer_option,
 )
-from mixtralkit.cli.option import option
+from mixtralkit.cli.option import option, options_of
 from mixtralkit.cli.strategy_options import StrategyOptions
 from mixtralkit.cli.values import number, one_of, path, switch, whole
 from mixtralkit.engine.request import SamplingParams
 from mixtralkit.errors import RequestError, UsageError
+
+NO_FOLDER = Path("\0")  # which nobody can type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +156,15 @@ class GenerateOptions(ModelOptions, StrategyOptions, SamplingOptions, EngineOpti
 class ChatOptions(ModelOptions, StrategyOptions, SamplingOptions, EngineOptions, RankOptions):
     """conversation."""
 
+    model_weights: Path = option(
+        "the folder of the checkpoint", metavar="DIR", short="-m", parse=path, default=NO_FOLDER
+    )
+    url: str = option(
+        "talk with the server at this address, http://HOST:PORT, instead of loading a checkpoint; the key it wants is "
+        "in MIXTRALKIT_API_KEY",
+        metavar="URL",
+        default="",
+    )
     system: str = option("what the model is told before the conversation", default="")
     max_tokens: int = option("the longest response, in tokens", metavar="N", parse=whole(1), default=512)
 
@@ -161,6 +172,20 @@ class ChatOptions(ModelOptions, StrategyOptions, SamplingOptions, EngineOptions,
         super().__post_init__()
         self.check_launch()
         _ = self.params, self.strategies
+        if self.url:
+            self._check_remote()
+        elif self.model_weights is NO_FOLDER:
+            raise UsageError("-m is missing: the folder of a checkpoint; or give the --url of a server")
+
+    def _check_remote(self) -> None:
+        """Raise `UsageError` for options that a server's own settings decide."""
+        if not self.url.startswith(("http://", "https://")):
+            raise UsageError(f"--url is {self.url!r}; it begins with http:// or https://")
+        asked = {item.name for item in fields(SamplingOptions)} | {"url", "system", "timeout"}
+        others = [item for item in options_of(ChatOptions) if item.name not in asked]
+        for item in others:
+            if getattr(self, item.name) != item.default:
+                raise UsageError(f"{item.flag} is for a checkpoint that is loaded here; with --url the server decides")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,8 @@ class Runner:
             self._device,
             logit_rows=rows,
         )
-        return self._model.next_token_logits(batch, self._cache).cpu().split(counts)
+        logits: Sequence[torch.Tensor] = self._model.next_token_logits(batch, self._cache).cpu().split(counts)
+        return logits
 
     @staticmethod
     def _take(request: RunningRequest, feed: Feed, logits_RV: torch.Tensor) -> WorkResult:

@@ -107,7 +107,7 @@ class Transformer(nn.Module):
     def kv_bytes_per_token(self) -> int:
         """What the keys and values of one token take in all layers."""
         config = self.config
-        width = config.num_kv_heads * config.head_dim * self.tok_embeddings.weight.dtype.itemsize
+        width: int = config.num_kv_heads * config.head_dim * self.tok_embeddings.weight.dtype.itemsize
         return 2 * config.num_layers * width
 
     def new_cache(self, num_blocks: int, block_size: int = BLOCK_SIZE) -> KVCache:

@@ -1,0 +1,47 @@
+"""A client of `PUT /api`, as Megatron's text_generation_cli.py is one: asks for prompts, shows what comes of them."""
+
+import sys
+from collections.abc import Sequence
+
+from mixtralkit.cli.http_calls import ServerError, call
+from mixtralkit.cli.terminal import aside, complain, prepare, say
+from mixtralkit.env import client_api_key
+
+TIMEOUT = 600.0
+USAGE = "usage: python tools/text_generation_cli.py HOST:PORT"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Ask until the input ends; returns the exit status."""
+    prepare()
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        aside(USAGE)
+        return 0 if arguments in (["-h"], ["--help"]) else 2
+    url = f"http://{arguments[0].removeprefix('http://').rstrip('/')}/api"
+    while (prompt := _asked("Enter prompt: ")) is not None:
+        tokens = _asked("Enter number of tokens to generate: ")
+        if tokens is None:
+            break
+        _answer(url, prompt, tokens)
+    return 0
+
+
+def _answer(url: str, prompt: str, tokens: str) -> None:
+    if not tokens.strip().isdecimal():
+        complain(f"the number of tokens is {tokens!r}; a whole number is needed")
+        return
+    body = {"prompts": [prompt], "tokens_to_generate": int(tokens)}
+    try:
+        told = call(url, body, method="PUT", key=client_api_key(), timeout=TIMEOUT)
+    except ServerError as error:
+        complain(str(error))
+        return
+    say(f"Megatron Response:\n{told['text'][0]}")
+
+
+def _asked(question: str) -> str | None:
+    """The line that the user types; None at the end of the input."""
+    try:
+        return input(question if sys.stdin.isatty() else "")
+    except EOFError:
+        return None
