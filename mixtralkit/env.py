@@ -101,6 +101,11 @@ def choose_gloo_interface(name: str) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
+def client_api_key() -> str | None:
+    """The key that a server is asked with, MIXTRALKIT_API_KEY; None where it is not set, or empty."""
+    return os.environ.get("MIXTRALKIT_API_KEY") or None
+
+
 def fastermoe_variables() -> dict[str, str]:
     """The FMOE_* variables as they are set, by name; fastermoe_env.py says what they mean."""
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith("FMOE_")}

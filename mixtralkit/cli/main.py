@@ -76,10 +76,20 @@ def _run_program(words: Sequence[str]) -> int:
     elif first == "--version":
         _inform(f"{PROGRAM} {__version__}")
     elif first == "help":
-        return _run_verb(rest[0], HELP, f"{PROGRAM} {rest[0]}")
+        name, _ = _verb_of(rest)
+        return _run_verb(name, HELP, f"{PROGRAM} {name}")
     else:
-        return _run_verb(first, rest, f"{PROGRAM} {first}")
+        name, options = _verb_of(words)
+        return _run_verb(name, options, f"{PROGRAM} {name}")
     return 0
+
+
+def _verb_of(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The verb that `words` begin with and the words after it; a second word belongs to it where verbs have two."""
+    first, *rest = words
+    if rest and not rest[0].startswith("-") and any(verb.name.startswith(f"{first} ") for verb in VERBS):
+        return f"{first} {rest[0]}", rest[1:]
+    return first, rest
 
 
 def _run_verb(name: str, words: Sequence[str], usage: str) -> int:

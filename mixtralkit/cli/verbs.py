@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mixtralkit.cli.bench_options import BenchOptions
+from mixtralkit.cli.bench_serve_options import BenchServeOptions
 from mixtralkit.cli.experts_options import ExpertsOptions
 from mixtralkit.cli.options import (
     ChatOptions,
@@ -19,7 +20,10 @@ from mixtralkit.cli.options import (
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: the dataclass of its options, and `run`, which takes one of them and returns the exit status."""
+    """A verb: the dataclass of its options, and `run`, which takes one of them and returns the exit status.
+
+    Its name is one word, or that of another verb and a second word.
+    """
 
     name: str
     summary: str
@@ -74,6 +78,12 @@ def _bench(options: BenchOptions) -> int:
     from mixtralkit.cli.bench import bench
 
     return bench(options)
+
+
+def _bench_serve(options: BenchServeOptions) -> int:
+    from mixtralkit.cli.bench_serve import bench_serve
+
+    return bench_serve(options)
 
 
 def _doctor(options: DoctorOptions) -> int:
@@ -149,9 +159,18 @@ VERBS = (
         "say how fast a model runs here, and how near to the limit",
         "Times prefill and decode, and how fast this machine reads memory and multiplies matrices: the limit that each "
         "figure is compared with; docs/benchmarks.md has the formula. Several world sizes, dtypes or quantizations are "
-        "measured one after the other, each in processes of its own.",
+        "measured one after the other, each in processes of its own. `bench serve` measures a server.",
         BenchOptions,
         _bench,
+    ),
+    Verb(
+        "bench serve",
+        "say how fast a server answers under load",
+        "Sends random requests to a server of OpenAI's API, this one or another, and tells the time to the first "
+        "token, the time for each one after it, and tokens and requests a second. docs/benchmarks.md defines the "
+        "figures. Ctrl-C ends the load and shows what there is.",
+        BenchServeOptions,
+        _bench_serve,
     ),
     Verb(
         "doctor",

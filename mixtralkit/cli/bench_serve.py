@@ -1,0 +1,56 @@
+"""`mixtralkit bench serve`: how fast a server answers, under a load that this program makes."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+from mixtralkit.bench.load.load_figures import figures_of
+from mixtralkit.cli.bench_outputs import check_plot
+from mixtralkit.cli.bench_serve_document import load_document, write_load
+from mixtralkit.cli.bench_serve_options import BenchServeOptions
+from mixtralkit.cli.bench_serve_progress import LoadProgress
+from mixtralkit.env import client_api_key
+from mixtralkit.errors import UsageError
+
+INTERRUPTED = 130
+
+
+def bench_serve(options: BenchServeOptions) -> int:
+    """Run the verb; returns the exit status: 0 when anything was answered. Ctrl-C ends the load, not the report."""
+    check_plot(options.plot)
+    from mixtralkit.bench.load.load_test import LoadResult, LoadTest, Target
+
+    target = Target(options.url, options.model, _key(options), options.vocab_size, options.timeout)
+    progress = LoadProgress(options.requests)
+
+    async def measure() -> tuple[LoadResult, bool]:
+        stopping = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stopping.set)
+        found = await LoadTest(target, options.plan(), stopping, progress.update).run()
+        return found, stopping.is_set()
+
+    try:
+        found, interrupted = asyncio.run(measure())
+    finally:
+        progress.close()
+    figures = figures_of(found.results)
+    write_load(options, load_document(options, found, figures))
+    return INTERRUPTED if interrupted else int(not figures.answered)
+
+
+def _key(options: BenchServeOptions) -> str | None:
+    """The key that the server wants, if any; raises `UsageError` for one that no HTTP header can carry."""
+    if options.api_key_file is None:
+        place, key = "MIXTRALKIT_API_KEY", client_api_key()
+    else:
+        place, key = f"the first line of {options.api_key_file}", _first_line(options.api_key_file)
+    if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
+        raise UsageError(f"{place} is no API key: printable ASCII without spaces is needed")
+    return key
+
+
+def _first_line(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the API key in {file}: {error}") from error
