@@ -150,3 +150,12 @@ def test_nothing_certain_is_held_back(tokenizer: Tokenizer) -> None:
     for place, token in enumerate(ids):
         shown += decoder.push(token)
         assert tokenizer.decode(ids[: place + 1]).rstrip("\ufffd") == shown
+
+
+@BOTH
+def test_the_bytes_of_tokens_are_what_a_text_grows_by(tokenizer: Tokenizer) -> None:
+    """Also of single bytes; what is before them keeps the first space."""
+    text = "two  words\n naïve 🙂 \U0001d510"
+    ids = tokenizer.encode(text, bos=False)
+    assert b"".join(tokenizer.bytes_of(token) for token in ids) == f" {text}".encode()
+    assert tokenizer.bytes_of(tokenizer.eos_id) == b"</s>"

@@ -32,14 +32,13 @@ class Grammars:
         """
         self._good(grammar)
 
-    def start(self, grammar: Grammar, *, continues: bool) -> "GrammarState":
+    def start(self, grammar: Grammar) -> "GrammarState":
         """The state of a response that has not begun; `grammar` has been checked, on this rank or another.
 
-        With `continues` the response's first word keeps the space before it. Each response has a matcher of its own:
-        copies of one share what they learn, and with it the bound on that, so that one request could end another.
+        Each response has a matcher of its own: copies of one share what they learn, and with it the bound on that, so
+        that one request could end another. Raises `RequestError` as `check` does.
         """
-        matcher = compile_grammar(self._guidance, grammar)
-        return GrammarState(matcher, None if continues else self._first_words)
+        return GrammarState(compile_grammar(self._guidance, grammar), self._first_words)
 
     @cached_property
     def _tokens(self) -> SentencepieceTokens:
@@ -65,13 +64,13 @@ class Grammars:
 class GrammarState:
     """How far a response has come in its grammar.
 
-    `first_words` is the two lists of `Grammars`: the first token of a response loses the space that it begins with,
-    so it is judged as the token without one. With None it keeps it.
+    The first token of a response loses the space that it begins with, if any, so it is judged as the token without
+    one: `first_words` are the tokens with a space, and those without.
     """
 
-    def __init__(self, matcher: "LLMatcher", first_words: tuple[Indices, Indices] | None) -> None:
+    def __init__(self, matcher: "LLMatcher", first_words: tuple[Indices, Indices]) -> None:
         self._matcher = matcher
-        self._first_words = first_words
+        self._first_words: tuple[Indices, Indices] | None = first_words
 
     @property
     def ended(self) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MOST_STATES = 25_000  # of a matcher's lexer, 1 to 2 kB each; the default, 250 000, would be half a gigabyte
 LONGEST_REASON = 300  # characters of llguidance's message
+BEFORE = "\x02"  # a text's first word gets a space before it; after this byte, which no token joins, nothing is first
 JSON_OBJECT = '{"type": "object"}'
 
 
@@ -39,13 +40,29 @@ class SentencepieceTokens:
         self.bos_token_id: int | None = tokenizer.bos_id
         self.special_token_ids = [id_ for id_ in ids if tokenizer.is_control(id_) or id_ == tokenizer.unk_id]
         self.tokens = [tokenizer.bytes_of(id_) for id_ in ids]
-        # A text's first word gets a space before it; after this byte, which no token joins, nothing is first.
-        self._before = "\x02"
-        self._tokens_before = len(tokenizer.encode(self._before, bos=False))
+        special = set(self.special_token_ids)
+        self._ids = {text: id_ for id_, text in enumerate(self.tokens) if id_ not in special}
+        self._longest = max(map(len, self._ids))
+        self._before = tokenizer.encode(BEFORE, bos=False)
 
     def __call__(self, text: str) -> list[int]:
         """The ids of `text` as they are in the midst of a response."""
-        return self._tokenizer.encode(self._before + text, bos=False)[self._tokens_before :]
+        ids = self._tokenizer.encode(BEFORE + text, bos=False)[len(self._before) :]
+        content = text.encode()
+        return ids if b"".join(self.tokens[id_] for id_ in ids) == content else self._longest_first(content)
+
+    def _longest_first(self, content: bytes) -> list[int]:
+        """Ids for a text that sentencepiece would change: it may narrow characters or join spaces."""
+        ids: list[int] = []
+        begin = 0
+        while begin < len(content):
+            ends = range(min(len(content), begin + self._longest), begin, -1)
+            end = next((end for end in ends if content[begin:end] in self._ids), None)
+            if end is None:
+                break  # a vocabulary without tokens for bytes cannot express the rest
+            ids.append(self._ids[content[begin:end]])
+            begin = end
+        return ids
 
 
 class ByteTokens:

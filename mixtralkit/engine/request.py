@@ -19,7 +19,8 @@ LONGEST_GRAMMAR = 64 * 1024  # bytes: what a real schema needs many times over
 class Grammar:
     """What a response must look like: a JSON document of a schema, any JSON object, or a regular expression.
 
-    `text` is the JSON schema, nothing (""), or the expression, which the whole response matches.
+    `text` is the JSON schema, nothing (""), or the expression, which the whole response matches. Expressions are those
+    of Rust's regex crate: without look-around and backreferences, and with Unicode's digits, letters and spaces.
     Raises `RequestError` for another kind or a text that is too long; `Grammars.check` looks into the text.
     """
 
@@ -124,7 +125,8 @@ class SamplingParams:
 class Request:
     """A prompt in tokens, and what to do with it. Of those that wait, a smaller `priority` comes first.
 
-    With `continues` the response's text goes on from the prompt's, so that its first word keeps the space before it.
+    With `continues` the response's text goes on from the prompt's, so that its first word keeps the space before it;
+    a response that follows a grammar never does.
     """
 
     prompt_tokens: tuple[int, ...]

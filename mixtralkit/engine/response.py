@@ -13,7 +13,7 @@ class Response:
         self._stops = params.stop
         self._stop_token_ids = params.stop_token_ids
         self._min_tokens = params.min_tokens
-        self._decoder = tokenizer.stream(begun=continues)
+        self._decoder = tokenizer.stream(begun=continues and params.grammar is None)
         self._longest = max(map(len, self._stops), default=0)
         self._shown = 0
         self.text = ""

@@ -1,11 +1,13 @@
 """From logits to a token."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from mixtralkit.engine.draws import Draws
+from mixtralkit.engine.grammar import GrammarState
 from mixtralkit.engine.largest import Floats
 from mixtralkit.engine.logprobs import TokenLogprobs, token_logprobs
 from mixtralkit.engine.narrowing import draw
@@ -19,8 +21,7 @@ class Sampler:
     """Chooses the tokens of one request, one after the other; what it chose is its state.
 
     `output_tokens` are those of the response that are known already, after a preemption: the rest becomes what it
-    would have been. `continues` is the request's; a grammar sees the first space with it. A row of logits, the tokens
-    before it and the seed decide, never the batch.
+    would have been. A row of logits, the tokens before it and the seed decide, never the batch.
 
     The order is vLLM's: bias, penalties, the tokens that `min_tokens` and the grammar exclude, temperature, min-p,
     top-k, top-p. (vLLM excludes tokens before it adds the bias, which is the same: -inf stays -inf.)
@@ -33,16 +34,15 @@ class Sampler:
         output_tokens: Sequence[int] = (),
         *,
         vocabulary: Vocabulary,
-        continues: bool = False,
     ) -> None:
         self._params = params
         self._penalties = Penalties(params, prompt_tokens, vocabulary.size) if changes_logits(params) else None
-        self._grammar = vocabulary.grammars.start(params.grammar, continues=continues) if params.grammar else None
+        self._grammars = vocabulary.grammars
         self._ending = [*params.stop_token_ids, *(() if params.ignore_eos else (vocabulary.eos_id,))]
         self._draws = Draws(params.seed)
-        self._count = 0
+        self._output: list[int] = []
         for token in output_tokens:
-            self._push(token)
+            self._remember(token)
 
     @property
     def ended(self) -> bool:
@@ -52,18 +52,20 @@ class Sampler:
     def next(self, logits_V: torch.Tensor) -> tuple[int, TokenLogprobs | None]:
         """The next token of the response, and its log probabilities if the request wants them.
 
-        `logits_V` is float32, on the CPU, and is not changed. Raises `RequestError` when there are no numbers in it,
-        or no token is left to choose.
+        `logits_V` is float32, on the CPU, and is not changed. Raises `RequestError` when it holds a NaN or an infinity,
+        when no token is left to choose, and when the grammar cannot be used any further.
         """
         row_V: Floats = logits_V.numpy()
         token = self._choose(self._changed(row_V))
-        self._push(token)
+        self._remember(token)
+        if self._grammar:
+            self._grammar.push(token)
         wanted = self._params.logprobs
         return token, None if wanted is None else token_logprobs(row_V, token, wanted)
 
     def _changed(self, row_V: Floats) -> Floats:
         """The logits with all that the request adds and excludes; the row itself where that is nothing."""
-        too_early = self._count < self._params.min_tokens
+        too_early = len(self._output) < self._params.min_tokens
         if not (self._penalties or self._grammar or too_early):
             return row_V
         _check_numbers(row_V)
@@ -82,14 +84,22 @@ class Sampler:
         _check_numbers(logits_V)
         if self._params.temperature == 0:
             return int(logits_V.argmax())
-        return draw(logits_V, self._params, self._draws.uniform(self._count))
+        return draw(logits_V, self._params, self._draws.uniform(len(self._output)))
 
-    def _push(self, token: int) -> None:
-        self._count += 1
+    def _remember(self, token: int) -> None:
+        self._output.append(token)
         if self._penalties:
             self._penalties.push(token)
-        if self._grammar:
-            self._grammar.push(token)
+
+    @cached_property
+    def _grammar(self) -> GrammarState | None:
+        """Begun with the first row of logits, so that what goes wrong is that row's error, and the request's."""
+        if self._params.grammar is None:
+            return None
+        state = self._grammars.start(self._params.grammar)
+        for token in self._output:
+            state.push(token)
+        return state
 
 
 def _check_numbers(logits_V: Floats) -> None:
