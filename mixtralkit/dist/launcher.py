@@ -21,6 +21,8 @@ from mixtralkit import __version__
 from mixtralkit.dist.address import Master
 from mixtralkit.dist.meeting import RollCall, open_store
 from mixtralkit.dist.preflight import check_agreement
+from mixtralkit.dist.process_state import TERMINATED
+from mixtralkit.dist.signal_forwarding import FORWARDED, SignalForwarding
 from mixtralkit.env import quiet_torch
 from mixtralkit.errors import UsageError
 
@@ -53,10 +55,14 @@ class NodeOptions:
             raise UsageError("--nnodes needs --master-addr: the name or address of the node with --node-rank 0")
 
 
-def launch_ranks(command: Sequence[str], options: NodeOptions, report: Callable[[str], None]) -> int:
+def launch_ranks(
+    command: Sequence[str], options: NodeOptions, report: Callable[[str], None], *, forward_signals: bool = False
+) -> int:
     """Run `command`, a program and its arguments, as every rank of this node; returns the exit status for this process.
 
-    The ranks report their failures themselves; `report` gets what they could not say.
+    The ranks report their failures themselves; `report` gets what they could not say. SIGTERM and SIGINT end the ranks.
+    With `forward_signals` the first of them only reaches them, as SIGTERM, and they may take their time: for ranks that
+    have an `on_stop` (run_rank.py).
 
     Raises:
         LaunchError: the nodes cannot meet.
@@ -66,19 +72,26 @@ def launch_ranks(command: Sequence[str], options: NodeOptions, report: Callable[
     _silence_torchrun()
     store = None if options.nnodes == 1 else _meet(options)
     program, *arguments = [word.replace("$", "$$") for word in command]  # torchrun substitutes ${local_rank}
+    forwarding = SignalForwarding(FORWARDED if forward_signals else ())
     try:
-        elastic_launch(_config(options), program)(*arguments)
+        with forwarding:
+            elastic_launch(_config(options, forwarding.left_to_torch), program)(*arguments)
     except ChildFailedError as error:
+        if forwarding.received and _ended_by_sigterm(error.failures):
+            return 128 + forwarding.received  # they had not come to the point where they can stop in good order
         return _status(error.failures, report)
     except SignalException as error:
-        return 128 + int(error.sigval)
+        return 128 + (forwarding.received or error.sigval)
     finally:
         del store  # torchrun's store used its server until now
     return 0
 
 
-def _config(options: NodeOptions) -> LaunchConfig:
-    """Torchrun's settings: its own rendezvous on one node, the node ranks as given on several; no restarts."""
+def _config(options: NodeOptions, signals: str) -> LaunchConfig:
+    """Torchrun's settings: its own rendezvous on one node, the node ranks as given on several; no restarts.
+
+    `signals` are those that it handles, as the setting has them.
+    """
     alone = options.nnodes == 1
     return LaunchConfig(
         min_nodes=options.nnodes,
@@ -90,6 +103,7 @@ def _config(options: NodeOptions) -> LaunchConfig:
         rdzv_configs={"timeout": round(options.join_timeout)} | ({} if alone else {"rank": options.node_rank}),
         local_addr="localhost" if alone else None,  # a laptop's own host name is often unknown to it
         max_restarts=0,
+        signals_to_handle=signals,
     )
 
 
@@ -123,6 +137,10 @@ def _status(failures: Mapping[int, ProcessFailure], report: Callable[[str], None
     if all(failure.error_file == _NO_ERROR_FILE for failure in failures.values()):
         report("; ".join(_ended(rank, failure) for rank, failure in sorted(failures.items())))
     return next((status for status in statuses if status > 0), 128 - min(statuses))
+
+
+def _ended_by_sigterm(failures: Mapping[int, ProcessFailure]) -> bool:
+    return all(failure.exitcode in (-signal.SIGTERM, TERMINATED) for failure in failures.values())
 
 
 def _ended(rank: int, failure: ProcessFailure) -> str:

@@ -11,7 +11,7 @@ TERMINATED = 128 + signal.SIGTERM  # the exit status of a program that ends itse
 ENDED_BY_SIGTERM = "was ended by SIGTERM"
 _PROC = Path("/proc")
 # Positions in /proc/PID/stat behind the command name, which is in parentheses and may hold spaces (man 5 proc).
-_STATE, _START_TIME, _EXIT_CODE = 0, 19, 49
+_STATE, _PARENT, _START_TIME, _EXIT_CODE = 0, 1, 19, 49
 
 
 def start_time(pid: int) -> int:
@@ -36,6 +36,12 @@ def is_stopped(pid: int, started: int) -> bool:
     """Whether the process is stopped by SIGSTOP, SIGTSTP or a debugger."""
     fields = _stat(pid)
     return fields is not None and int(fields[_START_TIME]) == started and fields[_STATE] in ("T", "t")
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that `pid` has started and not yet waited for."""
+    states = {int(entry.name): _stat(int(entry.name)) for entry in _PROC.glob("[0-9]*")}
+    return [child for child, fields in states.items() if fields and int(fields[_PARENT]) == pid]
 
 
 def _stat(pid: int) -> list[str] | None:

@@ -32,15 +32,17 @@ _WATCHED = 5.0  # by so much later than the time-out the watching thread has spo
 class Watchdog:
     """Watches over the group that `members` form, as member `rank` of it.
 
-    Silence for `timeout` seconds, the collectives' own time-out, counts as death. Some seconds after a failure is
-    certain, `on_failure` is called from the watching thread: a main thread that hangs cannot learn of it.
+    Silence for `timeout` seconds, the collectives' own time-out, counts as death. When a failure is certain,
+    `on_certain` is called from the watching thread, and some seconds later `on_failure`: a main thread that hangs
+    cannot learn of it.
     """
 
     def __init__(self, board: Board, members: Sequence[Member], rank: int, timeout: float) -> None:
         self.members, self._me, self._timeout = tuple(members), members[rank], timeout
         self._heartbeat = Heartbeat(board, rank, len(members))
         self.evidence = Evidence(self._heartbeat, self.members, rank)
-        self.on_failure: Callable[[Failure], None] | None = None
+        self.on_certain: Callable[[Failure], None] = _nothing
+        self.on_failure: Callable[[Failure], None] = _nothing
         self._found: Failure | None = None
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -179,7 +181,8 @@ class Watchdog:
             last = now
             self._warn()
             if not self._stopped.is_set() and (failure := self.find()) is not None:
-                if not self._stopped.wait(_GRACE) and self.on_failure is not None:
+                self.on_certain(failure)
+                if not self._stopped.wait(_GRACE):
                     self.on_failure(failure)
                 return
 
@@ -193,3 +196,7 @@ class Watchdog:
                 self._warned.add(member.rank)
                 if self.evidence.first_neighbour() is self._me:
                     self._logger.warning(str(self.evidence.describe_silence(member)))
+
+
+def _nothing(failure: Failure) -> None:
+    """Leave it to others to do something about `failure`."""

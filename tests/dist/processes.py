@@ -1,4 +1,4 @@
-"""Starts the ranks of program.py as real processes and collects how they end."""
+"""Starts the ranks of a program as real processes and collects how they end."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAM = str(Path(__file__).with_name("program.py"))
+SERVER = str(Path(__file__).with_name("server_program.py"))
 # How a rank that got SIGKILL is named. On a busy machine torchrun may ask for its exit status before its neighbours do,
 # and then nobody but torchrun, in its own report, can tell the signal.
 KILLED = r"(was killed by SIGKILL|is gone \(killed, or out of memory\))"
@@ -45,9 +46,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", **more}
 
 
-def torchrun(nproc: int, *arguments: str, options: Sequence[str] = ("--standalone",)) -> list[str]:
-    """The command line of torchrun with program.py."""
-    return [sys.executable, "-m", "torch.distributed.run", *options, f"--nproc_per_node={nproc}", PROGRAM, *arguments]
+def torchrun(
+    nproc: int, *arguments: str, options: Sequence[str] = ("--standalone",), program: str = PROGRAM
+) -> list[str]:
+    """The command line of torchrun with `program`."""
+    return [sys.executable, "-m", "torch.distributed.run", *options, f"--nproc_per_node={nproc}", program, *arguments]
 
 
 def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Run:
@@ -61,7 +64,7 @@ def run_by_hand(world_size: int, *arguments: str, sizes: Mapping[int, int] | Non
 
 
 def start_by_hand(
-    world_size: int, *arguments: str, sizes: Mapping[int, int] | None = None
+    world_size: int, *arguments: str, sizes: Mapping[int, int] | None = None, program: str = PROGRAM
 ) -> list["subprocess.Popen[str]"]:
     """One process a rank with the variables set as for srun, without torchrun; `sizes` are other WORLD_SIZEs."""
     port = str(free_port())
@@ -69,7 +72,7 @@ def start_by_hand(
     for rank in range(world_size):
         size = str((sizes or {}).get(rank, world_size))
         variables = environment(RANK=str(rank), WORLD_SIZE=size, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-        ranks.append(start([sys.executable, PROGRAM, *arguments], variables))
+        ranks.append(start([sys.executable, program, *arguments], variables))
     return ranks
 
 
@@ -87,11 +90,16 @@ def start(command: Sequence[str], env: Mapping[str, str] | None = None) -> "subp
 
 def wait_for_start(process: "subprocess.Popen[str]") -> None:
     """Return when a rank of `process` has said that it is in the group."""
+    wait_for(process, "rank ")
+
+
+def wait_for(process: "subprocess.Popen[str]", words: str) -> None:
+    """Return when `process` has written `words`; what it has written up to then is gone."""
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("rank "):
+        if words in line:
             return
-    raise AssertionError("the ranks did not start")
+    raise AssertionError(f"{process.args!r} did not say {words!r}")
 
 
 def finish(processes: Sequence["subprocess.Popen[str]"]) -> list[Run]:

@@ -1,7 +1,8 @@
 """A rank's program for the tests of dist/: `python program.py MODE [RANK] [--option value ...]`.
 
 It runs steps of one collective each; before the fifth, or after it where that is the last, rank RANK does what MODE
-says; "die-opening" dies before there are process groups. Options: --timeout and --join-timeout in seconds, --steps, --belief (only rank RANK holds it).
+says; "die-opening" dies before there are process groups. Options: --timeout and --join-timeout in seconds, --steps,
+--belief (only rank RANK holds it).
 """
 
 import argparse

@@ -44,7 +44,7 @@ def test_a_killed_rank_is_named_with_its_signal_under_torchrun() -> None:
 
 
 def test_a_rank_killed_while_the_process_groups_open_is_named() -> None:
-    """gloo would wait for it for the whole time-out, longer than this test has patience."""
+    """Gloo would wait for it for the whole time-out, longer than this test has patience."""
     ended = run_by_hand(3, "die-opening", "1", "--timeout", str(2 * PATIENCE))
     assert [one.status for one in ended] == [1, -signal.SIGKILL, 1]
     reports = [report for one in ended for report in one.reports]

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mixtralkit.dist.exit_watch import ExitWatch
-from mixtralkit.dist.process_state import how_it_ended, is_stopped, start_time
+from mixtralkit.dist.process_state import children_of, how_it_ended, is_stopped, start_time
 
 
 def test_a_live_process_has_not_ended_and_a_stopped_one_is_known() -> None:
@@ -21,6 +21,17 @@ def test_a_live_process_has_not_ended_and_a_stopped_one_is_known() -> None:
     assert is_stopped(child.pid, started)
     child.kill()
     child.wait()
+
+
+def test_children_are_those_of_this_process_and_not_theirs() -> None:
+    with subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        grandchild = int(child.stdout.readline())
+        children = children_of(os.getpid())
+        os.kill(grandchild, signal.SIGKILL)
+    assert child.pid in children
+    assert grandchild not in children
+    assert child.pid not in children_of(os.getpid())
 
 
 @pytest.mark.parametrize(
