@@ -20,6 +20,7 @@ import torch.distributed as dist
 DEFAULT_TIMEOUT = 60.0
 _CELL = 2048  # bytes of a trade's first message: the length of all there is, and as much of it as there is room for
 _LENGTH = struct.Struct("<q")
+_TRADE = 1  # the tag of a trade's messages; all others' is 0
 
 
 class Collectives:
@@ -96,19 +97,20 @@ class Collectives:
 
         Returns on rank 0 what every rank gave, in their order and with its own, and elsewhere what rank 0 gave, alone.
         Takes one message each way while that is short, and a second one where it is not: cheap enough for every step.
+        Another thread may make other exchanges meanwhile.
         """
         if self._group is None:
             return [content]
         self.calls += 1
         peers = range(1, self.size) if self.rank == 0 else range(1)
         cells = [torch.empty(_CELL, dtype=torch.uint8) for _ in peers]
-        coming = [self._group.recv([cell], peer, 0) for cell, peer in zip(cells, peers, strict=True)]
-        going = [self._group.send([part], peer, 0) for part in _letter(content) for peer in peers]
+        coming = [self._group.recv([cell], peer, _TRADE) for cell, peer in zip(cells, peers, strict=True)]
+        going = [self._group.send([part], peer, _TRADE) for part in _letter(content) for peer in peers]
         rests = []
         for peer, cell, work in zip(peers, cells, coming, strict=True):
             work.wait()
             rests.append(torch.empty(max(0, _letter_bytes(cell) - _CELL), dtype=torch.uint8))
-            going += [self._group.recv([rest], peer, 0) for rest in rests[-1:] if rest.numel()]
+            going += [self._group.recv([rest], peer, _TRADE) for rest in rests[-1:] if rest.numel()]
         for work in going:
             work.wait()
         nbytes = max(_CELL, _LENGTH.size + len(content))

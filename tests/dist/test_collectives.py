@@ -1,6 +1,7 @@
 """The trade with rank 0 on real ranks, against what each rank is known to have given."""
 
 import random
+import threading
 
 import pytest
 import torch
@@ -36,6 +37,28 @@ def _trade(collectives: Collectives) -> list[str]:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
 def test_rank_0_gets_what_each_gave_and_each_gets_what_rank_0_gave(world_size: int) -> None:
     assert run_ranks(world_size, _trade) == [[]] * world_size
+
+
+def _trade_beside_other_exchanges(collectives: Collectives) -> list[str]:
+    """The trades' wrongs, while a second thread gathers numbers; the gathers' wrongs behind them."""
+
+    def gather() -> None:
+        for number in range(50):
+            numbers = collectives.all_gather(torch.tensor([100 * collectives.rank + number])).flatten().tolist()
+            if numbers != [100 * rank + number for rank in range(collectives.size)]:
+                wrong.append(f"gather {number}")
+
+    wrong = list[str]()
+    thread = threading.Thread(target=gather)
+    thread.start()
+    trades = _trade(collectives)
+    thread.join()
+    return trades + wrong
+
+
+def test_other_exchanges_may_be_under_way_in_another_thread() -> None:
+    """On the CPU, data and control share one process group, so the messages must be told apart."""
+    assert run_ranks(2, _trade_beside_other_exchanges) == [[], []]
 
 
 def test_one_rank_alone_needs_no_process_group() -> None:
