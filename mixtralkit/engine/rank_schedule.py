@@ -46,7 +46,7 @@ class RankSchedule:
         """Begin a plan with the running requests; returns those that were preempted for want of blocks."""
         self.entries, self._preempted, self._left = {}, [], self._step_tokens
         responding = [progress for progress in self._running if progress.responding]
-        if responding:  # guesses take half of the step at most, so that prompts go on
+        if responding:  # guesses take half of the step at most, so that prompts go on; there is room for all responses
             drafts = min(drafts, self._step_tokens // (2 * len(responding)))
         for progress in responding:
             if progress.rank is not None:
@@ -102,9 +102,9 @@ class RankSchedule:
 
     def _respond(self, progress: Progress, drafts: int) -> None:
         known = progress.least_known
-        if self._left < 1 or known >= progress.limit:  # it has ended when what is in flight is taken
+        if known >= progress.limit:  # it has ended when what is in flight is taken
             return
-        drafts = min(drafts, progress.limit - known - 1, self._left - 1)
+        drafts = min(drafts, progress.limit - known - 1)
         need = self._need(progress, drafts)
         if not self.pool.can_take(need):  # no guess is worth another request's blocks
             drafts = 0

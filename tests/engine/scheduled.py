@@ -12,14 +12,14 @@ from tests.engine.simulated_ranks import SimulatedRank
 
 @dataclass(frozen=True)
 class Job:
-    """A request, when it comes and when somebody cancels it (in plans; None: nobody), and whether it fails."""
+    """A request; when it comes, and when it is cancelled (in plans); after how many steps with work for it it fails."""
 
     prompt: tuple[int, ...]
     max_tokens: int
     priority: int = 0
     comes: int = 0
     cancelled: int | None = None
-    fails: bool = False
+    fails: int | None = None
     whole_prompt: bool = False
 
 
@@ -64,7 +64,7 @@ class Scheduled:
         self._step_tokens = step_tokens
         self.live: dict[int, Seen] = {}
         self.ended: dict[int, Seen] = {}
-        self._failing: set[int] = set()
+        self._failing: dict[int, int] = {}
         self._ranks = [
             SimulatedRank(rank, block_size=block_size, context=context, failing=self._failing, random=Random(rank))
             for rank in range(world_size)
@@ -81,8 +81,8 @@ class Scheduled:
         params = SamplingParams(max_tokens=job.max_tokens)
         self.scheduler.add(number, job.prompt, params, priority=job.priority, keep_whole_prompt=job.whole_prompt)
         self.live[number] = Seen((job.priority, len(self.live) + len(self.ended)))
-        if job.fails:
-            self._failing.add(number)
+        if job.fails is not None:
+            self._failing[number] = job.fails
 
     def cancel(self, number: int) -> None:
         """A request is cancelled, whether it has ended or not."""

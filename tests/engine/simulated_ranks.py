@@ -19,9 +19,9 @@ Written = tuple[int, ...] | None  # the tokens up to a position, or None for non
 
 
 def next_token(tokens: Sequence[int]) -> int:
-    """What the model says: fixed by the tokens before, and EOS one time in 16."""
+    """What the model says: fixed by the tokens before, and EOS one time in 32."""
     value = zlib.crc32(bytes(tokens))
-    return TOKENS[(value >> 8) % 2] if value % 16 else EOS
+    return TOKENS[(value >> 8) % 2] if value % 32 else EOS
 
 
 def response(prompt: Sequence[int], limit: int) -> list[int]:
@@ -34,11 +34,11 @@ def response(prompt: Sequence[int], limit: int) -> list[int]:
 
 @dataclass
 class Running:
-    """A request on its rank. `failing` ones fail at their next work, and write nothing then."""
+    """A request on its rank. It fails after `steps_left` steps with work for it, and writes nothing then."""
 
     tokens: list[int]
     limit: int
-    failing: bool
+    steps_left: int | None
     fed: int = 0
     table: list[int] = field(default_factory=list)
 
@@ -56,9 +56,12 @@ class Fed:
 
 
 class SimulatedRank:
-    """One rank: its requests and its cache. `random` decides how many guesses there are and how many are right."""
+    """One rank: its requests and its cache. `random` decides how many guesses there are and how many are right.
 
-    def __init__(self, rank: int, *, block_size: int, context: int, failing: set[int], random: Random) -> None:
+    `failing` requests fail, after so many steps with work for them.
+    """
+
+    def __init__(self, rank: int, *, block_size: int, context: int, failing: dict[int, int], random: Random) -> None:
         self._rank = rank
         self._block_size = block_size
         self._context = context
@@ -76,7 +79,7 @@ class SimulatedRank:
                 assert admission.number not in self._requests
                 self._requests[admission.number] = self._running(admission)
         items = [item for item in plan.work[self._rank] if item.number in self._requests]
-        failed = [item.number for item in items if self._requests[item.number].failing]
+        failed = [item.number for item in items if self._requests[item.number].steps_left == 0]
         for number in failed:
             del self._requests[number]
         feds = [self._feed(item) for item in items if item.number not in failed]
@@ -89,11 +92,13 @@ class SimulatedRank:
     def _running(self, admission: Admission) -> Running:
         tokens = [*admission.prompt_tokens, *admission.output_tokens]
         limit = min(len(admission.prompt_tokens) + admission.params.max_tokens, self._context)
-        return Running(tokens, limit, admission.number in self._failing)
+        return Running(tokens, limit, self._failing.get(admission.number))
 
     def _feed(self, item: Work) -> Fed:
         request = self._requests[item.number]
         request.table += item.blocks
+        if request.steps_left is not None:
+            request.steps_left -= 1
         start = request.fed + item.skip
         known = start + item.length
         assert start < known <= len(request.tokens)

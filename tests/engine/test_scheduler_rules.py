@@ -226,8 +226,11 @@ def test_who_relied_on_a_failed_request_is_fed_anew() -> None:
     third = world.plan()
     assert third.dropped == (2, 3)
     assert not third.has_work  # not before the results in flight are taken
-    assert world.take(answer(second)) == []
-    assert [(item.number, item.skip, item.length) for item in world.plan().work[0]] == [(2, 0, 8)]
+    assert world.take([WorkResult(2, 0, error="nonsense"), WorkResult(3, 0, (7,))]) == []
+    for fed in ([(2, 0, 8)], [(2, 0, 1), (3, 8, 1)]):
+        plan = world.plan()
+        assert [(item.number, item.skip, item.length) for item in plan.work[0]] == fed
+        world.take(answer(plan, but=(2,) if len(fed) == 1 else ()))
 
 
 def test_which_requests_fit() -> None:
