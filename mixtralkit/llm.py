@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import threading
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -30,16 +31,16 @@ Prompt = str | Sequence[int]  # text, or token ids, which begin with BOS where t
 class LLM:
     """The checkpoint in the folder `model_weights`, with its experts spread over all ranks.
 
-    Under torchrun every rank makes one and calls the same methods. Rank 0 is given the answers, the others nothing: they
-    compute in the background until rank 0 closes. On one process there is nothing to think of.
-
         with LLM("demo/shakespeare") as llm:
             print(llm.generate("ROMEO:", SamplingParams(max_tokens=40))[0].text)
 
-    `dtype` None is the checkpoint's own, `device` "auto", "cpu" or "cuda", `quantize` "int8" or "int4". The engine works
-    on `batch_size` requests a rank at a time, has room for `kv_tokens` tokens (None: a share of the free memory), and
-    guesses up to `drafts` tokens a step. `dispatch` and `strategies` are how tokens travel and what is done about it.
-    `timeout` seconds is how long ranks wait for each other, `on_progress` is told how many bytes are loaded of how many.
+    Under torchrun every rank makes one and calls the same methods. Rank 0 is given the answers, the others nothing:
+    they compute in the background until rank 0 closes.
+
+    `dtype` None is the checkpoint's own, `device` "auto", "cpu" or "cuda", `quantize` "int8" or "int4". The engine
+    works on `batch_size` requests a rank at a time, has room for `kv_tokens` tokens (None: a share of the free memory),
+    and guesses up to `drafts` tokens a step. `dispatch` and `strategies` are how tokens travel and what is done about
+    it. `timeout` seconds is how long ranks wait for each other; `on_progress` is told the bytes loaded, and of how many.
     Raises the errors of the checkpoint, the tokenizer, the placement and the launch.
     """
 
@@ -122,7 +123,8 @@ class LLM:
         outputs: asyncio.Queue[Output] = asyncio.Queue()
 
         def take(output: Output) -> None:
-            loop.call_soon_threadsafe(outputs.put_nowait, output)
+            with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                loop.call_soon_threadsafe(outputs.put_nowait, output)
 
         number = self._engine.submit(request, take)
         try:
@@ -179,7 +181,7 @@ class LLM:
         elif len(params) == len(every):
             each = list(params)
         else:
-            raise UsageError(f"there are {len(every)} prompts and {len(params)} sampling parameters; give one or as many")
+            raise UsageError(f"there are {len(every)} prompts and {len(params)} parameters; give one or as many")
         return [Request(self._tokens(prompt), own) for prompt, own in zip(every, each, strict=True)]
 
     def _tokens(self, prompt: Prompt) -> tuple[int, ...]:

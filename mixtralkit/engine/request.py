@@ -52,7 +52,7 @@ ALLOWED: dict[str, tuple[Test, str]] = {
     "stop_token_ids": (each(whole(0)), "token ids"),
     "ignore_eos": (switch, "true or false"),
     "min_tokens": (whole(0), "0 or more"),
-    "repetition_penalty": (above_0(math.inf), "above 0; 1 is none"),
+    "repetition_penalty": (number(0.01, 100), "between 0.01 and 100; 1 is none"),
     "presence_penalty": PENALTY,
     "frequency_penalty": PENALTY,
     "logit_bias": (each(bias), "pairs of a token id and a bias between -100 and 100"),
@@ -173,16 +173,16 @@ class Completion:
     """The response to one request.
 
     `tokens` includes the one that ended it, if any; `text` does not, nor anything from a stop string on. Of the
-    `prompt_tokens`, `cached_tokens` were found in the cache. `rank` is where the request ran. `logprobs` are parallel
-    to `tokens`, `prompt_logprobs` to the prompt's tokens from the second on, where they were asked for. `error` says
-    what went wrong if that is why it ended.
+    `prompt_tokens`, `cached_tokens` were found in the cache. `rank` is where the request ran, None if nowhere.
+    `logprobs` are parallel to `tokens`, `prompt_logprobs` to the prompt's tokens from the second on, where they were
+    asked for. `error` says what went wrong if that is why it ended.
     """
 
     text: str
     tokens: tuple[int, ...]
     finish_reason: FinishReason
     prompt_tokens: int
-    rank: int
+    rank: int | None
     cached_tokens: int = 0
     logprobs: "tuple[TokenLogprobs, ...]" = ()
     prompt_logprobs: "tuple[TokenLogprobs, ...]" = ()

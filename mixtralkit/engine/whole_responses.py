@@ -25,14 +25,15 @@ class WholeResponses:
         return [submit(request, functools.partial(self._take, place)) for place, request in enumerate(requests)]
 
     def completions(self) -> list[Completion]:
-        """The completions, in the order of the requests; those that never ran are left out."""
+        """The completions, in the order of the requests; those interrupted before they ran are left out."""
         return [self._completions[place] for place in sorted(self._completions)]
 
     def _take(self, place: int, output: Output) -> None:
         self._outputs[place].append(output)
         if output.text and self._on_text is not None:
             self._on_text(place, output.text)
-        if output.finish_reason and output.rank is not None:
+        left_out = output.finish_reason == "interrupted" and output.rank is None
+        if output.finish_reason and not left_out:
             completion = self._completions[place] = completion_of(self._outputs[place])
             if self._on_completion is not None:
                 self._on_completion(place, completion)
@@ -42,7 +43,6 @@ def completion_of(outputs: Sequence[Output]) -> Completion:
     """All outputs of one request as one; the last has the reason why it ended."""
     last = outputs[-1]
     assert last.finish_reason is not None, "the last output says why"
-    assert last.rank is not None, "a request that never ran has no completion"
     return Completion(
         text="".join(output.text for output in outputs),
         tokens=tuple(token for output in outputs for token in output.tokens),
