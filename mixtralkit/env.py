@@ -106,6 +106,11 @@ def client_api_key() -> str | None:
     return os.environ.get("MIXTRALKIT_API_KEY") or None
 
 
+def server_api_keys() -> str:
+    """The keys that a server accepts, MIXTRALKIT_API_KEYS, as they are written there; empty where it is not set."""
+    return os.environ.get("MIXTRALKIT_API_KEYS", "")
+
+
 def fastermoe_variables() -> dict[str, str]:
     """The FMOE_* variables as they are set, by name; fastermoe_env.py says what they mean."""
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith("FMOE_")}

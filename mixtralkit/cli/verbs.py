@@ -16,6 +16,7 @@ from mixtralkit.cli.options import (
     MergeOptions,
     VerifyOptions,
 )
+from mixtralkit.cli.serve_options import ServeOptions
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,19 @@ def _generate(options: GenerateOptions) -> int:
 
 
 def _chat(options: ChatOptions) -> int:
+    if options.url:
+        from mixtralkit.cli.remote_chat import remote_chat
+
+        return remote_chat(options)
     from mixtralkit.cli.chat import chat
 
     return chat(options)
+
+
+def _serve(options: ServeOptions) -> int:
+    from mixtralkit.cli.serve import serve
+
+    return serve(options)
 
 
 def _experts(options: ExpertsOptions) -> int:
@@ -105,10 +116,19 @@ VERBS = (
     Verb(
         "chat",
         "talk with an instruct model",
-        "Talks with an instruct model, in the [INST] template of its tokenizer. /reset begins anew, /exit or the "
-        "end of the input ends; Ctrl-C ends a response.",
+        "Talks with an instruct model, in the [INST] template of its tokenizer, here or, with --url, on a server. "
+        "/reset begins anew, /exit or the end of the input ends; Ctrl-C ends a response.",
         ChatOptions,
         _chat,
+    ),
+    Verb(
+        "serve",
+        "answer over HTTP, as OpenAI's API does",
+        "Serves a checkpoint over HTTP: OpenAI's routes, Megatron's, a page to chat and to watch the machine at work, "
+        "and metrics. Many requests are answered together; they come and go at every step. Under torchrun, or with "
+        "--nproc, the experts are spread over the ranks, and rank 0 listens.",
+        ServeOptions,
+        _serve,
     ),
     Verb(
         "experts",

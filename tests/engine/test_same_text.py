@@ -42,7 +42,7 @@ def _requests() -> list[Request]:
     """Two common beginnings, prompts that repeat themselves, and each way of choosing tokens."""
     generator = torch.Generator().manual_seed(5)
     first, second = (torch.randint(3, PIECES, (length,), generator=generator).tolist() for length in (17, 9))
-    prompts = [first + [40], first + [41, 42], second * 2, first[:10], [7], second * 3, first + [40], second + first]
+    prompts = [[*first, 40], [*first, 41, 42], second * 2, first[:10], [7], second * 3, [*first, 40], second + first]
     params = [
         SamplingParams(max_tokens=30, ignore_eos=True),
         SamplingParams(max_tokens=20, temperature=1.0, seed=1, logprobs=2),
