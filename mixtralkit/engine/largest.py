@@ -1,9 +1,12 @@
 """The largest of many values without sorting them all."""
 
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from mixtralkit.errors import RequestError
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Indices: TypeAlias = npt.NDArray[np.intp]
@@ -21,6 +24,14 @@ def largest(values: Floats, count: int) -> Indices:
         return np.empty(0, dtype=np.intp)
     candidates = np.flatnonzero(values >= _bound(values, count))
     return candidates[np.argsort(-values[candidates], kind="stable")[:count]]
+
+
+def largest_logit(logits_V: Floats) -> float:
+    """The largest of a model's logits. Raises `RequestError` for a row with a NaN or an infinity."""
+    best = float(logits_V.max())  # a NaN anywhere is the maximum
+    if not math.isfinite(best):
+        raise RequestError(f"the model's logits are no finite numbers (their largest is {best}); check its weights")
+    return best
 
 
 def _bound(values: Floats, count: int) -> Any:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixtralkit.engine.largest import Floats, largest
+from mixtralkit.engine.largest import Floats, largest, largest_logit
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,10 @@ class TokenLogprobs:
 def token_logprobs(logits_V: Floats, token: int, count: int) -> TokenLogprobs:
     """Of `token`, with the `count` likeliest tokens, from the model's logits; equal ones are in the order of their ids.
 
-    Works in float64, so that it does not matter how many tokens a vocabulary has. The largest logit must be finite.
+    Works in float64, so that it does not matter how many tokens a vocabulary has. Raises `RequestError` for a row with
+    a NaN or an infinity.
     """
-    best = float(logits_V.max())
+    best = largest_logit(logits_V)
     weights_V = logits_V.astype(np.float64)
     weights_V -= best
     log_sum = float(np.log(np.exp(weights_V, out=weights_V).sum()))

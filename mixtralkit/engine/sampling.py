@@ -8,7 +8,7 @@ import torch
 
 from mixtralkit.engine.draws import Draws
 from mixtralkit.engine.grammar import GrammarState
-from mixtralkit.engine.largest import Floats
+from mixtralkit.engine.largest import Floats, largest_logit
 from mixtralkit.engine.logprobs import TokenLogprobs, token_logprobs
 from mixtralkit.engine.narrowing import draw
 from mixtralkit.engine.penalties import Penalties, changes_logits
@@ -68,7 +68,7 @@ class Sampler:
         too_early = len(self._output) < self._params.min_tokens
         if not (self._penalties or self._grammar or too_early):
             return row_V
-        _check_numbers(row_V)
+        largest_logit(row_V)  # what may hide in it is found before it is changed
         changed_V = row_V.astype(np.float64)
         if self._penalties:
             self._penalties.apply(changed_V)
@@ -81,7 +81,7 @@ class Sampler:
         return changed_V
 
     def _choose(self, logits_V: Floats) -> int:
-        _check_numbers(logits_V)
+        largest_logit(logits_V)
         if self._params.temperature == 0:
             return int(logits_V.argmax())
         return draw(logits_V, self._params, self._draws.uniform(len(self._output)))
@@ -100,10 +100,3 @@ class Sampler:
         for token in self._output:
             state.push(token)
         return state
-
-
-def _check_numbers(logits_V: Floats) -> None:
-    """Raise `RequestError` for a row that no token can be chosen from. A NaN anywhere is the maximum."""
-    best = logits_V.max()
-    if not np.isfinite(best):
-        raise RequestError(f"the model's logits are no finite numbers (their largest is {best}); check its weights")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mixtralkit.engine.logprobs import token_logprobs
+from mixtralkit.errors import RequestError
 
 
 @pytest.mark.parametrize("scale", [1.0, 50.0])
@@ -38,3 +39,10 @@ def test_no_alternatives_and_more_than_there_are() -> None:
     logits = np.array([1.0, 2.0], dtype=np.float32)
     assert token_logprobs(logits, 0, 0).top == ()
     assert len(token_logprobs(logits, 0, 9).top) == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_rows_that_are_no_numbers_are_refused(value: float) -> None:
+    """JSON could not tell their logarithms."""
+    with pytest.raises(RequestError, match="logits are no finite numbers"):
+        token_logprobs(np.array([1.0, value, 2.0], dtype=np.float32), 0, 1)

@@ -56,6 +56,7 @@ EVERYTHING = SamplingParams(
         ("min_tokens", -1),
         ("min_tokens", 129),  # more than max_tokens
         ("repetition_penalty", 0.0),
+        ("repetition_penalty", 1e-300),  # makes infinities
         ("presence_penalty", 2.5),
         ("frequency_penalty", float("nan")),
         ("logit_bias", ((3, 101.0),)),
