@@ -127,8 +127,10 @@ export class Machine {
     /** What the heatmap and the ranks show: the last seconds, or everything where nothing was done in them. */
     #showWork() {
         const state = this.#history.last;
-        byId("work").hidden = !state?.num_layers;
-        if (byId("work").hidden) return;
+        if (!state) return;
+        byId("work").hidden = state.num_layers === 0;
+        byId("no-work").hidden = state.num_layers > 0 || state.state !== "ready";
+        if (state.num_layers === 0) return;
         const lately = this.#history.lately(LATELY);
         const isLately = chosen("heat-span") === "lately" && hasRows(lately);
         const work = isLately ? lately : this.#history.all();

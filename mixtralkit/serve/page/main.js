@@ -39,8 +39,7 @@ const chat = new Chat({
     onFull: () => (byId("room").textContent = FULL),
 });
 
-const status = new Status(byId("status"), api, (context, model) => {
-    settings.limitTokens(context);
+const status = new Status(byId("status"), api, (model) => {
     byId("welcome-model").textContent = model;
 });
 const machine = new Machine(api, (state) => status.show(state));

@@ -5,9 +5,9 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 /** 1,204 */
 export const count = (value) => whole.format(value);
 
-/** Three figures at most, and no decimals where they would not be read: 0.52, 8.31, 42.7, 312, 1,204. */
+/** Three figures or so, and no decimals where they would not be read: 0, 0.52, 8.31, 42.7, 312, 1,204. */
 export function rate(value) {
-    if (value >= 100) return whole.format(value);
+    if (value >= 100 || value === 0) return whole.format(value);
     return value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
 

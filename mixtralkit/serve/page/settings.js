@@ -37,11 +37,6 @@ export class SettingsForm {
         this.form.reportValidity();
     }
 
-    /** No more than a model's context can be asked for. */
-    limitTokens(context) {
-        if (context > 0) this.form.elements.max_tokens.max = context;
-    }
-
     #changed() {
         this.#tellValues();
         const values = Object.fromEntries(

@@ -10,7 +10,7 @@ export class Status {
     /**
      * @param {Element} element
      * @param {Api} api
-     * @param {function(number, string)} onModel is told the model's context, in tokens, and its name
+     * @param {function(string)} onModel is told the model's name
      */
     constructor(element, api, onModel) {
         this.element = element;
@@ -35,14 +35,14 @@ export class Status {
     }
 
     /** Shows a state of the machine. */
-    show({ state, model, reason, loaded, context }) {
+    show({ state, model, reason, loaded }) {
         const words = state === "loading" ? `Loading, ${percent(loaded, 0)}` : (WORDS[state] ?? state);
         const text = [model, words].filter(Boolean).join(" · ");
         if (this.shown === text) return;
         this.shown = text;
         this.element.replaceChildren(el("span", { class: "dot", "data-state": state }), text);
         this.element.title = reason ?? "";
-        if (model) this.onModel(context, model);
+        if (model) this.onModel(model);
     }
 
     async #state(ask) {

@@ -18,10 +18,10 @@ export function textParts(text) {
     return parts.map(joined).filter((part) => part.text !== "");
 }
 
-/** A part's lines as one text; beside a box, which has a margin of its own, empty lines are left away. */
+/** A part's lines as one text, without the empty lines before an answer and beside a box, which has its own margin. */
 function joined({ code, text: lines }, index, { length }) {
     let text = lines.join("\n");
-    if (!code && index > 0) text = text.replace(/^\n+/, "");
+    if (!code) text = text.replace(/^\n+/, "");
     if (!code && index < length - 1) text = text.replace(/\s+$/, "");
     return { code, text };
 }

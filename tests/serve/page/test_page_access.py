@@ -189,7 +189,7 @@ def test_answer_is_announced_in_sentences_and_not_in_pieces(page: "Page", stand_
     page.evaluate(
         """() => {
             window.heard = [];
-            const hear = (changes) => 
+            const hear = (changes) =>
                 heard.push(...changes.flatMap((change) => [...change.addedNodes].map((node) => node.textContent)));
             new MutationObserver(hear).observe(document.getElementById("announcements"), { childList: true });
         }"""

@@ -139,6 +139,8 @@ def test_loading_and_lost_servers(page: "Page", stand_in: StandIn) -> None:
     expect(page.locator("#machine-notice")).to_have_text("The model is loading: 43 %. Reading the weights.")
     expect(page.locator("#status")).to_have_text("tiny · Loading, 43 %")
     expect(page.locator("#work")).to_be_hidden()
+    stand_in.state = {**stand_in.state, "state": "ready", "reason": None}  # no step has told of the ranks yet
+    expect(page.locator("#no-work")).to_be_visible()
     stand_in.state = machine_state(ROWS_LE, HOLDERS_LE, 10.0)
     expect(page.locator(".cell")).to_have_count(10)
     expect(page.locator("#machine-notice")).to_be_hidden()

@@ -74,7 +74,7 @@ def test_foreign_entries_in_the_storage_are_passed_over(page: "Page") -> None:
 
 
 def test_code_stands_in_a_box_with_its_spaces(page: "Page", stand_in: StandIn) -> None:
-    stand_in.answer = Answer(("So:\n\n```py", "thon\nif x:\n", "    y  =  1\n``", "`\nDone.\n\nReally."))
+    stand_in.answer = Answer(("\n\nSo:\n\n```py", "thon\nif x:\n", "    y  =  1\n``", "`\nDone.\n\nReally."))
     ask_and_wait(page, "Hello")
     assert page.locator(".answer pre").all_text_contents() == ["if x:\n    y  =  1"]
     assert page.locator(".answer .prose").all_text_contents() == ["So:", "Done.\n\nReally."]
