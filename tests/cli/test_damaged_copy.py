@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.shell import PATIENCE, PROGRAM, ROOT, environment, run, torchrun
+from mixtralkit.cli.main import main
+from tests.cli.demo_runs import DEMO
+from tests.cli.shell import PATIENCE, environment, torchrun
 from tests.netns import two_hosts, why_not
 
 REASON = why_not()
-DEMO = ROOT / "demo" / "shakespeare"
 PROMPTS = ("ROMEO:\n", "To be, or not to be, that is the question")
 LAYER, EXPERT = 2, 1  # of rank 0; rank 1 has experts 4 to 7
 # Every expert of the other rank is worth a replica, and there is room for all.
@@ -48,11 +49,11 @@ def damaged_copy(folder: Path) -> Path:
 
 
 @pytest.mark.skipif(REASON is not None, reason=str(REASON))
-def test_a_damaged_replica_is_refused_and_the_text_stays(tmp_path: Path) -> None:
+def test_a_damaged_replica_is_refused_and_the_text_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = damaged_copy(tmp_path / "copy")
     words = ["--max-tokens", "300", "--report", "json", *PROMPTS]
-    alone = run([*PROGRAM, "generate", "-m", str(DEMO), *words])
-    assert alone.returncode == 0, alone.stderr
+    assert main(["generate", "-m", str(DEMO), *words]) == 0
+    alone = capsys.readouterr().out
     with two_hosts() as hosts:
         processes = [
             host.start(
@@ -69,7 +70,7 @@ def test_a_damaged_replica_is_refused_and_the_text_stays(tmp_path: Path) -> None
             for process in processes:
                 process.kill()
     assert [process.returncode for process in processes] == [0, 0], first_err + second_err
-    assert _responses(first) == _responses(alone.stdout)
+    assert _responses(first) == _responses(alone)
     said = " ".join(first_err.split())
     refused = f"the placement stays as it is: expert {EXPERT} of layer {LAYER} on rank 1 differs from the one on rank 0"
     assert said.count(refused) == 1

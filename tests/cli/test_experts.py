@@ -266,7 +266,12 @@ def test_nodes_cannot_be_more_than_ranks() -> None:
         target_topology(PROFILE, ExpertsOptions(profile=Path("x"), nodes=8))
 
 
-def test_a_profile_needs_no_ranks(saved: Path) -> None:
-    done = run([*PROGRAM, "experts", "--profile", str(saved)], RANK="0", WORLD_SIZE="2")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "--profile needs no ranks; start 'mixtralkit experts' without torchrun" in done.stderr
+def test_a_profile_needs_no_ranks(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["experts", "--profile", str(saved)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "--profile needs no ranks; start 'mixtralkit experts' without torchrun" in err

@@ -8,42 +8,26 @@ import pytest
 
 from mixtralkit.cli.explain_table import explain_lines
 from mixtralkit.cli.main import main
-from tests.cli.shell import PROGRAM, ROOT, run
+from tests.cli.demo_runs import Done, document, generate
 
-DEMO = ROOT / "demo" / "shakespeare"
-PROMPTS = ["To be, or not to be, that is the question. " * 4, "O Romeo, Romeo"]
-WORDS = ["-m", str(DEMO), "--max-tokens", "9", *PROMPTS]
 STEPS = ("prefill", "decode")
 
 
-def generated(*flags: str) -> dict[str, Any]:
-    """What two ranks answered and reported."""
-    done = run([*PROGRAM, "generate", "--nproc", "2", *WORDS, "--report", "json", *flags], OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
-    document: dict[str, Any] = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    return document
-
-
 @pytest.fixture(scope="module")
-def plain() -> dict[str, Any]:
-    return generated()
+def explained(hot_run: Done) -> dict[str, Any]:
+    """With hot experts, so that there is another placement to go back to."""
+    found: dict[str, Any] = document(hot_run)
+    return found
 
 
-@pytest.fixture(scope="module")
-def explained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """With hot experts, so that there is another placement to go back to; and a load that is written at the end."""
-    load = tmp_path_factory.mktemp("load") / "load.json"
-    document = generated("--explain", "--hot-experts", "0,3", "--expert-load", str(load))
-    return {**document, "load": json.loads(load.read_text())}
-
-
-def test_the_run_is_the_same(plain: dict[str, Any], explained: dict[str, Any]) -> None:
+def test_the_run_is_the_same(plain_run: Done, explained: dict[str, Any], hot_load: Path) -> None:
     """The text, and the rows both in the report, which is gathered before, and in the file, written after."""
+    plain, load = document(plain_run), json.loads(hot_load.read_text())
     for key in ("prompt", "response", "finish_reason"):
         assert [c[key] for c in plain["completions"]] == [c[key] for c in explained["completions"]]
     report = explained["report"]
     assert report["rows_per_layer_and_expert"] == plain["report"]["rows_per_layer_and_expert"]
-    rows_LE = [[sum(column) for column in zip(*rows_WE, strict=True)] for rows_WE in explained["load"]["rows"]]
+    rows_LE = [[sum(column) for column in zip(*rows_WE, strict=True)] for rows_WE in load["rows"]]
     assert rows_LE == report["rows_per_layer_and_expert"]
     assert "explain" not in plain["report"]
 
@@ -88,9 +72,8 @@ def test_rates_are_told_by_way(explained: dict[str, Any]) -> None:
 
 def test_text_for_people_and_a_forced_overlap() -> None:
     """A forced cut is compared with none; what the user gave is told. Without a report it is shown all the same."""
-    flags = ["--overlap", "3", "--dispatch", "collective", "--compute-rate", "2GFLOPS", "--explain", "--report", "none"]
-    done = run([*PROGRAM, "generate", "--nproc", "2", *WORDS, *flags], OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
+    flags = ["--overlap", "3", "--dispatch", "collective", "--compute-rate", "2GFLOPS", "--explain"]
+    done = generate(*flags, tokens=9, report="none")
     lines = done.stderr.splitlines()
     assert any(line.startswith("collectives") and "2 GFLOP/s (--compute-rate)" in line for line in lines)
     chosen = [line for line in lines if line.startswith("Chosen: ")]

@@ -1,5 +1,6 @@
 """The files of a run: a trace in which the overlap is seen, and the experts' load."""
 
+import io
 import itertools
 import json
 import socket
@@ -12,9 +13,9 @@ import pytest
 from mixtralkit.cli.main import main
 from mixtralkit.moe.load_profile import read_profile
 from tests.cli.conftest import CONFIG
-from tests.cli.shell import PROGRAM, ROOT, run
+from tests.cli.demo_runs import DEMO
+from tests.cli.shell import PROGRAM, run
 
-DEMO = ROOT / "demo" / "shakespeare"
 PROMPTS = ["To be, or not to be, that is the question. " * 12, "O Romeo, Romeo, wherefore art thou Romeo? " * 12]
 Event = dict[str, Any]
 
@@ -131,16 +132,19 @@ def test_a_rank_alone_writes_both_too(checkpoint: Path, tmp_path: Path, capsys: 
     assert len(read_profile(load).rows_LWE) == CONFIG.num_layers
 
 
-def test_chat_writes_them_at_its_end(checkpoint: Path, tmp_path: Path) -> None:
+def test_chat_writes_them_at_its_end(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a word said there is no load, which is told."""
     trace, load = tmp_path / "trace.json", tmp_path / "load.json"
     flags = ["--max-tokens", "3", "--trace", str(trace), "--expert-load", str(load)]
-    command = [*PROGRAM, "chat", "-m", str(checkpoint), *flags]
-    done = run(command, stdin="")
-    assert done.returncode == 0, done.stderr
-    assert "nothing ran, so that there is no load to write" in " ".join(done.stderr.split())
+    command = ["chat", "-m", str(checkpoint), *flags]
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(command) == 0
+    assert "nothing ran, so that there is no load to write" in " ".join(capsys.readouterr().err.split())
     assert lanes(json.loads(trace.read_text()), 0)["steps"] == []
-    assert run(command, stdin="a\nthe\n").returncode == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\nthe\n"))
+    assert main(command) == 0
     assert len(lanes(json.loads(trace.read_text()), 0)["steps"]) >= 2
     assert read_profile(load).steps >= 2
 

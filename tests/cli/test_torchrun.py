@@ -41,9 +41,9 @@ def alone(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return responses(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize(("nproc", "dispatch"), [(2, "auto"), (4, "collective"), (4, "auto")])
+@pytest.mark.parametrize(("nproc", "dispatch"), [(2, "collective"), (4, "auto")])
 def test_greedy_text_is_the_oracles_at_any_world_size(nproc: int, dispatch: str, checkpoint: Path) -> None:
-    """The world sizes include one that does not divide the five experts, and one with a rank for each prompt."""
+    """Neither world size divides the five experts; with four ranks there is one for each prompt."""
     command = torchrun(nproc, *model(checkpoint), "--dispatch", dispatch, *PROMPTS)
     done = run(command, FMOE_FASTER_SCHEDULE_ENABLE="1", FMOE_FASTER_SHADOWS="1")
     assert done.returncode == 0, done.stderr
@@ -57,34 +57,20 @@ def test_greedy_text_is_the_oracles_at_any_world_size(nproc: int, dispatch: str,
     assert all(rank["bytes_sent"] > 0 for rank in report["ranks"])
 
 
-@pytest.mark.parametrize(("nproc", "dispatch"), [(3, "auto"), (4, "all_gather")])
-def test_sampled_text_is_that_of_one_process(nproc: int, dispatch: str, checkpoint: Path, alone: list[str]) -> None:
-    done = run(torchrun(nproc, *model(checkpoint), "--dispatch", dispatch, *SAMPLED, *PROMPTS))
+def test_sampled_text_is_that_of_one_process(checkpoint: Path, alone: list[str]) -> None:
+    done = run(torchrun(3, *model(checkpoint), "--dispatch", "all_gather", *SAMPLED, *PROMPTS))
     assert done.returncode == 0, done.stderr
     assert responses(done.stdout) == alone
 
 
-def test_the_demo_model_writes_the_same_with_other_ranks_and_threads() -> None:
+def test_the_demo_model_writes_the_same_with_other_ranks_and_threads(capsys: pytest.CaptureFixture[str]) -> None:
     """A real model in bfloat16, where a single rounding would show in some token: 2 threads, and 3 ranks of 1."""
     words = ["generate", *model(ROOT / "demo" / "shakespeare", max_tokens=60), *SAMPLED, "ROMEO:\n", "To be"]
-    alone = run([*PROGRAM, *words], OMP_NUM_THREADS="2")
+    torch.set_num_threads(2)
+    assert main(words) == 0
     spread = run([*PROGRAM, *words, "--nproc", "3"], OMP_NUM_THREADS="1")
-    assert (alone.returncode, spread.returncode) == (0, 0), alone.stderr + spread.stderr
-    assert responses(alone.stdout) == responses(spread.stdout)
-
-
-def test_quantized_text_is_the_same_from_a_file_and_on_the_fly_with_more_ranks(tmp_path: Path) -> None:
-    """Written once and mapped by one process, against quantized by each of 3 ranks for itself."""
-    demo, made = ROOT / "demo" / "shakespeare", tmp_path / "made"
-    converted = run([*PROGRAM, "convert", "-m", str(demo), "--output", str(made), "--quantize", "int4"])
-    assert converted.returncode == 0, converted.stderr
-    words = [*SAMPLED, "ROMEO:\n", "To be"]
-    alone = run([*PROGRAM, "generate", *model(made, max_tokens=30), *words], OMP_NUM_THREADS="2")
-    spread = run([*PROGRAM, "generate", *model(demo, max_tokens=30), "--quantize", "int4", *words, "--nproc", "3"])
-    assert (alone.returncode, spread.returncode) == (0, 0), alone.stderr + spread.stderr
-    assert responses(alone.stdout) == responses(spread.stdout)
-    quantized = json.loads(spread.stdout)["report"]["quantized"]
-    assert quantized == {"kind": "int4", "bits_per_weight": 4.5, "parameters": 5_701_632}
+    assert spread.returncode == 0, spread.stderr
+    assert responses(spread.stdout) == responses(capsys.readouterr().out)
 
 
 def test_our_own_launcher_reads_prompts_from_a_pipe(checkpoint: Path, alone: list[str]) -> None:
@@ -102,16 +88,17 @@ def test_a_mistyped_option_is_told_once_by_all_ranks(checkpoint: Path) -> None:
     assert done.stderr.count(message) == 1
 
 
-def test_more_ranks_than_experts_share_them(tmp_path: Path) -> None:
+def test_more_ranks_than_experts_share_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Three ranks for two experts: the third helps with the first one, and the text stays."""
     config = replace(CONFIG, num_experts=2)
     small_tokenizer(tmp_path)
     torch.save(random_model(config, seed=3).state_dict(), tmp_path / "consolidated.00.pth")
     (tmp_path / "params.json").write_text(json.dumps(to_params_json(config)))
     words = ["generate", *model(tmp_path), *SAMPLED, *PROMPTS]
-    alone, spread = run([*PROGRAM, *words]), run([*PROGRAM, *words, "--nproc", "3"])
-    assert (alone.returncode, spread.returncode) == (0, 0), alone.stderr + spread.stderr
-    assert responses(spread.stdout) == responses(alone.stdout)
+    assert main(words) == 0
+    spread = run([*PROGRAM, *words, "--nproc", "3"])
+    assert spread.returncode == 0, spread.stderr
+    assert responses(spread.stdout) == responses(capsys.readouterr().out)
     ranks = json.loads(spread.stdout)["report"]["ranks"]
     assert [rank["experts"] for rank in ranks] == [[0], [1], [0]]
     assert all(rank["rows"] > 0 for rank in ranks)
