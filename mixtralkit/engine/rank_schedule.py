@@ -4,7 +4,7 @@ from bisect import insort
 from operator import attrgetter
 
 from mixtralkit.engine.kv_blocks import BlockPool
-from mixtralkit.engine.progress import Progress
+from mixtralkit.engine.request_progress import RequestProgress
 from mixtralkit.engine.step_plan import Work
 from mixtralkit.engine.untaken_plans import Entry
 
@@ -33,8 +33,8 @@ class RankSchedule:
         self._running_most = running_most
         self._step_tokens = step_tokens
         self._reuse = reuse
-        self._running: list[Progress] = []  # best first
-        self._preempted: list[Progress] = []
+        self._running: list[RequestProgress] = []  # best first
+        self._preempted: list[RequestProgress] = []
         self._left = 0
 
     @property
@@ -42,7 +42,7 @@ class RankSchedule:
         """How many requests have a place."""
         return len(self._running)
 
-    def go_on(self, drafts: int) -> list[Progress]:
+    def go_on(self, drafts: int) -> list[RequestProgress]:
         """Begin a plan with the running requests; returns those that were preempted for want of blocks."""
         self.entries, self._preempted, self._left = {}, [], self._step_tokens
         responding = [progress for progress in self._running if progress.responding]
@@ -56,7 +56,7 @@ class RankSchedule:
                 self._feed(progress)
         return self._preempted
 
-    def offer(self, progress: Progress) -> int | None:
+    def offer(self, progress: RequestProgress) -> int | None:
         """How much this rank would have to do if the request came here, in tokens to feed; None without room for it.
 
         There is room when the blocks of all its tokens are free, less those that the prompts of others still need: a
@@ -74,7 +74,7 @@ class RankSchedule:
         to_feed = self._step_tokens - self._left + sum(len(other.tokens) - other.fed for other in prompts)
         return tokens - len(shared) * self._block_size + to_feed + RUNNING_WEIGHT * len(self._running)
 
-    def admit(self, progress: Progress) -> None:
+    def admit(self, progress: RequestProgress) -> None:
         """Give the request a place, and plan the first work for it; `offer` must have said yes."""
         progress.rank = self.number
         insort(self._running, progress, key=_order)
@@ -82,13 +82,13 @@ class RankSchedule:
             self.prefix_queries += len(progress.tokens)
         self._feed(progress)
 
-    def remove(self, progress: Progress) -> None:
+    def remove(self, progress: RequestProgress) -> None:
         """Take the request's place and blocks back; what it wrote can be found until it is overwritten."""
         self._running.remove(progress)
         self.pool.release(progress.table)
         progress.leave()
 
-    def register(self, progress: Progress, fed: int) -> tuple[int, ...]:
+    def register(self, progress: RequestProgress, fed: int) -> tuple[int, ...]:
         """Let the blocks that the request's first `fed` tokens fill be found; returns those that are so anew."""
         if not self._reuse:
             return ()
@@ -97,10 +97,10 @@ class RankSchedule:
         table, hashes = progress.table, progress.hashes
         return tuple(table[place] for place in places if self.pool.register(table[place], hashes[place]))
 
-    def _prompts(self) -> list[Progress]:
+    def _prompts(self) -> list[RequestProgress]:
         return [progress for progress in self._running if not progress.responding]
 
-    def _respond(self, progress: Progress, drafts: int) -> None:
+    def _respond(self, progress: RequestProgress, drafts: int) -> None:
         known = progress.least_known
         if known >= progress.limit:  # it has ended when what is in flight is taken
             return
@@ -113,12 +113,12 @@ class RankSchedule:
         if blocks is not None:
             self._enter(progress, Work(progress.number, 1, 0, drafts, blocks), samples=True)
 
-    def _need(self, progress: Progress, drafts: int) -> int:
+    def _need(self, progress: RequestProgress, drafts: int) -> int:
         """Blocks for a further token and `drafts`, should all guesses in flight turn out right."""
         most_fed = min(progress.least_known + progress.guesses + drafts, progress.limit - 1)
         return max(0, self._blocks_of(most_fed) - len(progress.table))
 
-    def _feed(self, progress: Progress) -> None:
+    def _feed(self, progress: RequestProgress) -> None:
         if self._left < 1:
             return
         tokens = len(progress.tokens)
@@ -133,14 +133,14 @@ class RankSchedule:
         entry = self._enter(progress, work, samples=end == tokens)
         entry.shared, entry.registered = tuple(shared), self.register(progress, end)
 
-    def _shared(self, progress: Progress) -> list[int]:
+    def _shared(self, progress: RequestProgress) -> list[int]:
         """The blocks that hold the next tokens already. The last token is fed in any case: something must follow it."""
         if not self._reuse or not progress.may_share or progress.fed % self._block_size:
             return []
         end = (len(progress.tokens) - 1) // self._block_size
         return self.pool.find(progress.hashes, progress.fed // self._block_size, end)
 
-    def _share(self, progress: Progress, shared: list[int]) -> None:
+    def _share(self, progress: RequestProgress, shared: list[int]) -> None:
         self.pool.hold(shared)
         progress.table += shared
         skipped = len(shared) * self._block_size
@@ -156,7 +156,7 @@ class RankSchedule:
         full = end - end % self._block_size
         return full if start < full and end < tokens else end
 
-    def _take(self, progress: Progress, count: int) -> tuple[int, ...] | None:
+    def _take(self, progress: RequestProgress, count: int) -> tuple[int, ...] | None:
         """Fresh blocks for the request, at the cost of those that come after it; None when it had to go itself."""
         while not self.pool.can_take(count):
             last = self._running[-1]
@@ -167,14 +167,14 @@ class RankSchedule:
         progress.table += blocks
         return blocks
 
-    def _preempt(self, progress: Progress) -> None:
+    def _preempt(self, progress: RequestProgress) -> None:
         entry = self.entries.pop(progress.number, None)
         if entry is not None:  # it was responding, so nobody relies on this work
             self._left += entry.work.length + entry.work.drafts
         self.remove(progress)
         self._preempted.append(progress)
 
-    def _enter(self, progress: Progress, work: Work, *, samples: bool) -> Entry:
+    def _enter(self, progress: RequestProgress, work: Work, *, samples: bool) -> Entry:
         entry = self.entries[progress.number] = Entry(progress, self.number, work, samples)
         self._left -= work.length + work.drafts
         return entry

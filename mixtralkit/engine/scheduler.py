@@ -10,9 +10,9 @@ from itertools import chain
 from operator import itemgetter
 
 from mixtralkit.engine.kv_blocks import block_hashes
-from mixtralkit.engine.progress import Progress
 from mixtralkit.engine.rank_schedule import RankSchedule
 from mixtralkit.engine.request import SamplingParams
+from mixtralkit.engine.request_progress import RequestProgress
 from mixtralkit.engine.step_plan import Admission, StepPlan, WorkResult
 from mixtralkit.engine.untaken_plans import UntakenPlans
 from mixtralkit.engine.waiting_queue import WaitingQueue
@@ -66,8 +66,8 @@ class Scheduler:
             )
             for rank in range(world_size)
         ]
-        self._requests: dict[int, Progress] = {}
-        self._ended: dict[int, Progress] = {}  # since results were taken last
+        self._requests: dict[int, RequestProgress] = {}
+        self._ended: dict[int, RequestProgress] = {}  # since results were taken last
         self._waiting = WaitingQueue()
         self._arrivals = 0
         self._dropped: list[int] = []
@@ -132,7 +132,7 @@ class Scheduler:
         assert 0 < len(prompt) < limit, "the caller has checked the request"
         assert self.fits(limit), "the caller has asked fits"
         self._arrivals += 1
-        progress = self._requests[number] = Progress(
+        progress = self._requests[number] = RequestProgress(
             number,
             prompt,
             params,
@@ -197,7 +197,7 @@ class Scheduler:
                 counted.append(result)
         return counted
 
-    def _take_in(self, progress: Progress, result: WorkResult) -> None:
+    def _take_in(self, progress: RequestProgress, result: WorkResult) -> None:
         progress.extend(result.tokens, self._block_size, hashed=self._reuse)
         if progress.rank is not None and progress.responding and result.error is None:
             self._ranks[progress.rank].register(progress, len(progress.tokens) - 1)
@@ -227,13 +227,13 @@ class Scheduler:
             admissions.append(progress.admission(rank.number))
         return tuple(admissions)
 
-    def _put_back(self, progress: Progress) -> None:
+    def _put_back(self, progress: RequestProgress) -> None:
         """Let a request that has lost its place wait; its rank forgets it, and what is in flight still counts."""
         progress.restarted = True
         self._dropped.append(progress.number)
         self._waiting.add(progress)
 
-    def _end(self, progress: Progress) -> None:
+    def _end(self, progress: RequestProgress) -> None:
         if progress.rank is not None:
             self._ranks[progress.rank].remove(progress)
         else:

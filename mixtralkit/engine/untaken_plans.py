@@ -5,7 +5,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from itertools import chain
 
-from mixtralkit.engine.progress import Progress
+from mixtralkit.engine.request_progress import RequestProgress
 from mixtralkit.engine.step_plan import Work
 
 
@@ -17,7 +17,7 @@ class Entry:
     A `void` entry is one whose result counts for nothing.
     """
 
-    progress: Progress
+    progress: RequestProgress
     rank: int
     work: Work
     samples: bool

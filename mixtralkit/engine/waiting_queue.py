@@ -2,10 +2,10 @@
 
 from bisect import bisect_left, insort
 
-from mixtralkit.engine.progress import Progress
+from mixtralkit.engine.request_progress import RequestProgress
 
 
-def _back_to_front(progress: Progress) -> tuple[int, int]:
+def _back_to_front(progress: RequestProgress) -> tuple[int, int]:
     priority, arrival = progress.order
     return -priority, -arrival
 
@@ -17,24 +17,24 @@ class WaitingQueue:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[Progress] = []
+        self._waiting: list[RequestProgress] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
-    def first(self) -> Progress:
+    def first(self) -> RequestProgress:
         """The next one; there must be one."""
         return self._waiting[-1]
 
-    def add(self, progress: Progress) -> None:
+    def add(self, progress: RequestProgress) -> None:
         """Let a request wait."""
         insort(self._waiting, progress, key=_back_to_front)
 
-    def pop(self) -> Progress:
+    def pop(self) -> RequestProgress:
         """The next one, which waits no longer."""
         return self._waiting.pop()
 
-    def remove(self, progress: Progress) -> None:
+    def remove(self, progress: RequestProgress) -> None:
         """A request that is here waits no longer."""
         del self._waiting[bisect_left(self._waiting, _back_to_front(progress), key=_back_to_front)]

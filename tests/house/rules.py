@@ -20,7 +20,7 @@ SCHEDULING = tuple(
     for name in (
         "scheduler",
         "rank_schedule",
-        "progress",
+        "request_progress",
         "untaken_plans",
         "waiting_queue",
         "kv_blocks",

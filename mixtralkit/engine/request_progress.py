@@ -8,7 +8,7 @@ from mixtralkit.engine.step_plan import Admission
 
 
 @dataclass(eq=False, slots=True)
-class Progress:
+class RequestProgress:
     """One request from its arrival to its end.
 
     `order` decides who comes first: priority, then arrival. `limit` is how many tokens prompt and response may have
