@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "cpu/elementwise.h"
+#include "cpu/fetch.h"
 #include "cpu/float_product.h"
 #include "cpu/kernels.h"
 
@@ -50,55 +51,58 @@ inline float weigh(float* scores, Running& running) {
     return shrink;
 }
 
-// The keys or values of a chunk's positions: at[j] has those from j * length on, each behind the one before.
-template <class Number>
+// Where the keys and values of a chunk's positions are: those from j * length on, each behind the one before, begin
+// at[j] numbers behind the head's own in block 0.
 struct Runs {
-    const Number* at[kChunk];
+    std::int64_t at[kChunk];
     int length;
 };
 
-// The runs of `count` positions from `chunk` on. `rows` are the keys or the values of the task.
-template <class Number>
-inline Runs<Number> runs_of(const AttentionTask& task, const void* rows, std::int64_t chunk, int count) {
-    Runs<Number> runs;
+// Of the positions from `chunk` on. Runs that begin at `end` or later are the last one once more: addresses that may be
+// fetched.
+inline Runs runs_of(const AttentionTask& task, std::int64_t chunk, std::int64_t end) {
+    Runs runs;
     runs.length = static_cast<int>(task.block_size < kChunk ? task.block_size : kChunk);
-    for (int i = 0, j = 0; i < count; i += runs.length, ++j) {
-        const std::int64_t block = (chunk + i) / task.block_size, inside = (chunk + i) % task.block_size;
-        runs.at[j] = static_cast<const Number*>(rows) + task.table[block] * task.block_stride + inside * task.head_dim;
+    const std::int64_t last = (end - 1) / runs.length * runs.length;
+    for (std::int64_t j = 0; j < kChunk / runs.length; ++j) {
+        const std::int64_t next = chunk + j * runs.length, position = next < last ? next : last;
+        runs.at[j] =
+            task.table[position / task.block_size] * task.block_stride + position % task.block_size * task.head_dim;
     }
     return runs;
 }
 
-// out[r] += sum over i from `first` to `last` of weights[r][i] * values[i], for kRows queries and the vector of
-// elements from `at` on.
-template <int kRows, class Number, class Load, class Store>
-inline void add_values(const float* weights, const Runs<Number>& values, std::int64_t at, std::int64_t width, int first,
-                       int last, float* out, Load load_part, Store store_part) {
+// out[r] += sum over i from `first` to `last` of weights[r][i] * values[i], for kRows queries and one vector of
+// elements. kFetch brings in what the next chunk has in the same places.
+template <int kRows, bool kFetch, class Number, class Load, class Store>
+inline void add_values(const float* weights, const Number* values, const Runs& now, const Runs& next,
+                       std::int64_t width, int first, int last, float* out, Load load_part, Store store_part) {
     Lanes sums[kRows];
-    for (int r = 0; r < kRows; ++r) sums[r] = load_part(out + r * width + at);
-    for (int j = 0, begin = 0; begin < last; ++j, begin += values.length) {
-        const int end = last < begin + values.length ? last : begin + values.length;
+    for (int r = 0; r < kRows; ++r) sums[r] = load_part(out + r * width);
+    for (int j = 0, begin = 0; begin < last; ++j, begin += now.length) {
+        const int end = last < begin + now.length ? last : begin + now.length;
         for (int i = begin < first ? first : begin; i < end; ++i) {
-            const Lanes value = load_part(values.at[j] + (i - begin) * width + at);
+            if constexpr (kFetch) fetch(values + next.at[j] + (i - begin) * width);
+            const Lanes value = load_part(values + now.at[j] + (i - begin) * width);
 #pragma GCC unroll 8
             for (int r = 0; r < kRows; ++r) sums[r] = fma(same_lanes(weights[r * kChunk + i]), value, sums[r]);
         }
     }
-    for (int r = 0; r < kRows; ++r) store_part(out + r * width + at, sums[r]);
+    for (int r = 0; r < kRows; ++r) store_part(out + r * width, sums[r]);
 }
 
-template <int kRows, class Number>
-inline void add_all_values(const float* weights, const Runs<Number>& values, std::int64_t width, int first, int last,
-                           float* out) {
+template <int kRows, bool kFetch, class Number>
+inline void add_all_values(const float* weights, const Number* values, const Runs& now, const Runs& next,
+                           std::int64_t width, int first, int last, float* out) {
     std::int64_t at = 0;
     for (; at + kLanes <= width; at += kLanes) {
-        add_values<kRows>(
-            weights, values, at, width, first, last, out, [](auto* p) { return load(p); },
+        add_values<kRows, kFetch>(
+            weights, values + at, now, next, width, first, last, out + at, [](auto* p) { return load(p); },
             [](float* p, Lanes a) { store(p, a); });
     }
     if (const int rest = static_cast<int>(width - at)) {
-        add_values<kRows>(
-            weights, values, at, width, first, last, out, [=](auto* p) { return load_first(p, rest); },
+        add_values<kRows, kFetch>(
+            weights, values + at, now, next, width, first, last, out + at, [=](auto* p) { return load_first(p, rest); },
             [=](float* p, Lanes a) { store_first(p, rest, a); });
     }
 }
@@ -115,14 +119,16 @@ inline void attend(const AttentionTask& task, const float* queries, float* out, 
     const auto first_seen = [&](std::int64_t position) {
         return position < task.window ? 0 : position - task.window + 1;
     };
-    const std::int64_t end = task.position + task.tokens;
-    for (std::int64_t chunk = first_seen(task.position) / kChunk * kChunk; chunk < end; chunk += kChunk) {
+    const auto *keys = static_cast<const Number*>(task.keys), *values = static_cast<const Number*>(task.values);
+    const std::int64_t begin = first_seen(task.position) / kChunk * kChunk, end = task.position + task.tokens;
+    Runs now, next = runs_of(task, begin, end);
+    for (std::int64_t chunk = begin; chunk < end; chunk += kChunk) {
+        now = next, next = runs_of(task, chunk + kChunk, end);
         const int count = static_cast<int>(end - chunk < kChunk ? end - chunk : kChunk);
-        const auto keys = runs_of<Number>(task, task.keys, chunk, count);
-        const auto values = runs_of<Number>(task, task.values, chunk, count);
-        for (int i = 0, j = 0; i < count; i += keys.length, ++j) {
-            const int some = count - i < keys.length ? count - i : keys.length;
-            float_product<Floats<Number>>(queries, rows, keys.at[j], some, width, scores + i, kChunk);
+        for (int i = 0, j = 0; i < count; i += now.length, ++j) {
+            float_product<Floats<Number>>(queries, rows, keys + now.at[j],
+                                          count - i < now.length ? count - i : now.length, width, scores + i, kChunk,
+                                          next.at[j] - now.at[j]);
         }
         for (std::int64_t r = 0; r < rows; ++r) {
             const std::int64_t position = task.position + r / task.repeats;
@@ -134,15 +140,16 @@ inline void attend(const AttentionTask& task, const float* queries, float* out, 
             const float shrink = weigh(scores + r * kChunk, running[r]);
             for (std::int64_t i = 0; shrink != 1.0f && i < width; ++i) out[r * width + i] *= shrink;
         }
-        // Queries that see the same positions go through together. What a query does not see is not even multiplied by
-        // 0: it may be infinite.
+        // Queries that see the same positions go through together; the first ones fetch for all. What a query does not
+        // see is not even multiplied by 0: it may be infinite.
         for (std::int64_t r = 0; r < rows;) {
             const int first = running[r].first, last = running[r].last;
             bool four = r + 4 <= rows;
             for (std::int64_t i = r; four && i < r + 4; ++i)
                 four = running[i].first == first && running[i].last == last;
-            const auto add = four ? add_all_values<4, Number> : add_all_values<1, Number>;
-            add(scores + r * kChunk, values, width, first, last, out + r * width);
+            const auto add = r == 0 ? (four ? add_all_values<4, true, Number> : add_all_values<1, true, Number>)
+                                    : (four ? add_all_values<4, false, Number> : add_all_values<1, false, Number>);
+            add(scores + r * kChunk, values, now, next, width, first, last, out + r * width);
             r += four ? 4 : 1;
         }
     }

@@ -92,10 +92,10 @@ inline void float_rows(const typename Dot::Input* x, std::int64_t rows, const ty
 // rows take so little time that the processor's own look ahead is enough, and better.
 template <class Dot, bool kWhole>
 inline void float_few_rows(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
-                           std::int64_t outputs, std::int64_t inputs, float* y, std::int64_t y_stride) {
-    constexpr std::int64_t kAhead = kFetchAhead / static_cast<std::int64_t>(sizeof(typename Dot::Weight));
+                           std::int64_t outputs, std::int64_t inputs, std::int64_t ahead, float* y,
+                           std::int64_t y_stride) {
     const auto run = rows <= 2 ? float_rows<Dot, kWhole, 1, false, 2> : float_rows<Dot, kWhole, 1, true, kFewRows>;
-    for (std::int64_t o = 0; o < outputs; ++o) run(x, rows, w + o * inputs, inputs, kAhead, y + o, y_stride);
+    for (std::int64_t o = 0; o < outputs; ++o) run(x, rows, w + o * inputs, inputs, ahead, y + o, y_stride);
 }
 
 // Tiles share what is loaded among several rows and outputs; the next tile's weights are fetched once.
@@ -116,15 +116,19 @@ inline void float_tiles(const typename Dot::Input* x, std::int64_t rows, const t
     for (; o < outputs; ++o) each_tile.template operator()<1>(o);
 }
 
-// y[r][o] = x[r] . w[o] for `outputs` rows of w.
+// y[r][o] = x[r] . w[o] for `outputs` rows of w. With few rows, the weights that lie `ahead` are fetched.
 template <class Dot>
 inline void float_product(const void* x, std::int64_t rows, const void* w, std::int64_t outputs, std::int64_t inputs,
-                          float* y, std::int64_t y_stride) {
+                          float* y, std::int64_t y_stride,
+                          std::int64_t ahead = kFetchAhead / sizeof(typename Dot::Weight)) {
     const auto* input = static_cast<const typename Dot::Input*>(x);
     const auto* weight = static_cast<const typename Dot::Weight*>(w);
     const bool few = rows <= kFewRows && rows * inputs * static_cast<std::int64_t>(sizeof(*input)) <= kFewBytes;
-    const auto run = inputs % Dot::kStep ? (few ? float_few_rows<Dot, false> : float_tiles<Dot, false>)
-                                         : (few ? float_few_rows<Dot, true> : float_tiles<Dot, true>);
+    if (few) {
+        const auto run = inputs % Dot::kStep ? float_few_rows<Dot, false> : float_few_rows<Dot, true>;
+        return run(input, rows, weight, outputs, inputs, ahead, y, y_stride);
+    }
+    const auto run = inputs % Dot::kStep ? float_tiles<Dot, false> : float_tiles<Dot, true>;
     run(input, rows, weight, outputs, inputs, y, y_stride);
 }
 
