@@ -8,7 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mixtralkit.serve.http_errors import HttpError, error_response
 
 BODY_SECONDS = 60.0
-_CLOSE = {"connection": "close"}  # the rest of the body is not read
+_DISCARD_SECONDS = 5.0
+_CLOSE = {"connection": "close"}
 
 
 class LimitBody:
@@ -21,7 +22,14 @@ class LimitBody:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI; the application answers the `HttpError` that reading the body may raise."""
-        if int(Headers(scope=scope).get("content-length", "0")) > self._most_bytes:
+        headers = Headers(scope=scope)
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy in front might believe the other one of the two, and see other requests than this server.
+            error = HttpError(400, "a request has either content-length or transfer-encoding", headers=_CLOSE)
+            await error_response(scope["path"], error)(scope, receive, send)
+        elif int(headers.get("content-length", "0")) > self._most_bytes:
+            if "expect" not in headers:  # else the client waits to hear whether it may send
+                await _discard(receive)
             await error_response(scope["path"], self._too_large())(scope, receive, send)
         else:
             await self._app(scope, self._limited(receive), send)
@@ -43,6 +51,8 @@ class LimitBody:
             size += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if size > self._most_bytes:
+                if not complete:
+                    await _discard(receive)
                 raise self._too_large()
             return message
 
@@ -51,3 +61,16 @@ class LimitBody:
     def _too_large(self) -> HttpError:
         message = f"the body is larger than {self._most_bytes} bytes, the most that is taken"
         return HttpError(413, message, code="body_too_large", headers=_CLOSE)
+
+
+async def _discard(receive: Receive) -> None:
+    """Let the client send on for a while, to nowhere: most read an answer only after that."""
+
+    async def to_the_end() -> None:
+        while (await receive()).get("more_body", False):
+            pass
+
+    try:
+        await asyncio.wait_for(to_the_end(), _DISCARD_SECONDS)
+    except asyncio.TimeoutError:
+        return

@@ -13,6 +13,7 @@ MOST_CONNECTIONS = 4096
 HEAD_BYTES = 32 * 1024  # request line and headers
 HEAD_SECONDS = 10.0
 STALL_SECONDS = 30.0  # for which a client may not read, while the buffer for it is full
+LINGER_SECONDS = 1.0  # in which a refused client may read why
 
 
 class HttpProtocol(H11Protocol):
@@ -26,6 +27,8 @@ class HttpProtocol(H11Protocol):
         super().__init__(*arguments, **named)
         self._head = _Patience(self, self.head_seconds)
         self._reading = _Patience(self, self.stall_seconds)
+        self._lingering = _Patience(self, LINGER_SECONDS)
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the head of the first request."""
@@ -37,7 +40,7 @@ class HttpProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a head that has begun must be complete in time."""
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
@@ -49,6 +52,7 @@ class HttpProtocol(H11Protocol):
         """Let go of the timers."""
         self._head.end()
         self._reading.end()
+        self._lingering.end()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -67,12 +71,15 @@ class HttpProtocol(H11Protocol):
         self._refuse(HttpError(400, "this is not a valid HTTP request, or its headers are too long"))
 
     def _refuse(self, error: HttpError) -> None:
+        """Answer, and then only listen for a moment: to close at once could make the client lose the answer."""
         body = json.dumps(error.body()).encode()
         headers = {**error.headers, "content-type": "application/json", "connection": "close"}
         lines = [f"HTTP/1.1 {error.status} refused", f"content-length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
-        self.transport.close()
+        self.transport.write_eof()
+        self._refused = True
+        self._lingering.begin()
 
 
 class _Patience:

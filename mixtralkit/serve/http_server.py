@@ -33,7 +33,7 @@ BODY_BYTES = 4 * 1024 * 1024
 QUEUE = 256
 REQUEST_SECONDS = 600.0
 _KEEP_ALIVE_SECONDS = 60
-_SEND_BUFFER = 256 * 1024  # bytes: what a client may leave unread before that is noticed
+_SEND_BUFFER = 64 * 1024  # bytes: what a client may leave unread before that is noticed
 _LAST_WORDS_SECONDS = 2  # for answers that are on their way when the server stops
 
 
@@ -56,6 +56,7 @@ class HttpServer:
     ) -> None:
         _limit_unread(listener)
         self._listener = listener
+        self.url = _url(listener)
         self.state = ServerState(model_name, queue_limit)
         self._metrics = Metrics(self.state)
         self._hub = OutputHub()
@@ -69,12 +70,6 @@ class HttpServer:
         )
         self._server = _Uvicorn(_config(app), self._hub)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
-
-    @property
-    def url(self) -> str:
-        """Where the server is, such as "http://127.0.0.1:8000"."""
-        host, port = self._listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def start(self) -> None:
         """Begin to answer, on a thread of its own; returns when it does."""
@@ -160,6 +155,12 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
         h11_max_incomplete_event_size=HEAD_BYTES,
     )
+
+
+def _url(listener: socket.socket) -> str:
+    """Such as "http://127.0.0.1:8000"."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _limit_unread(listener: socket.socket) -> None:

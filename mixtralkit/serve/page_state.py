@@ -9,7 +9,7 @@ from mixtralkit.serve.metrics import Metrics
 from mixtralkit.serve.rank_states import States, holders_LE, imbalance, told, total_rows_LE
 from mixtralkit.serve.server_state import ServerState
 
-_NOTHING = Snapshot(
+NOTHING = Snapshot(
     running=0,
     waiting=0,
     kv_usage=0.0,
@@ -38,7 +38,7 @@ def page_document(state: ServerState, metrics: Metrics) -> dict[str, Any]:
     """The figures as JSON; while loading there are no layers and no ranks."""
     phase, reason = state.now()
     served = state.loaded_model
-    snapshot = served.engine.snapshot() if served else _NOTHING
+    snapshot = served.engine.snapshot() if served else NOTHING
     return {
         "model": state.model_name,
         "state": phase,

@@ -94,7 +94,8 @@ def _grammar(fields: SamplingFields) -> Grammar | None:
         asked += [] if structure.regex is None else [Grammar("regex", structure.regex)]
         asked += [Grammar("json_object")] if structure.json_object else []
     if len(asked) > 1:
-        raise HttpError(400, "response_format: use only one of response_format, structured_outputs and guided_*")
+        message = "response_format: use only one of response_format, structured_outputs and guided_*"
+        raise HttpError(400, message, param="response_format")
     return asked[0] if asked else None
 
 

@@ -197,8 +197,8 @@ def test_the_context_ends_a_response(server: RunningServer) -> None:
     assert document["choices"][0]["finish_reason"] == "length"
 
 
-def test_the_sum_of_a_shared_prompt_is_counted_once(server: RunningServer) -> None:
-    """n responses share the prompt's blocks: all but the first find them in the cache."""
+def test_a_shared_prompt_is_counted_once(server: RunningServer) -> None:
+    """Responses to one prompt share its blocks."""
     prompt = list(range(10, 10 + 200))
     usage = server.complete(prompt=prompt, n=4, temperature=1, seed=1, max_tokens=2)["usage"]
     assert usage["prompt_tokens"] == 200

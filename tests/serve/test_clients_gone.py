@@ -1,0 +1,140 @@
+"""Clients that leave or stop reading: their requests end, and every block is free again. Over a real engine."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.serve import outputs
+from mixtralkit.serve.http_protocol import HttpProtocol
+from tests.serve.running_server import CONFIG, RunningServer, running_server
+
+END = b"\r\n0\r\n\r\n"  # of a body in chunks
+LONG = {"prompt": "to be", "max_tokens": CONFIG.context, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Two places, so that whoever keeps one is noticed."""
+    limits = EngineLimits(batch_size=2, max_waiting=16)
+    with running_server(tmp_path_factory.mktemp("slow"), limits) as running:
+        yield running
+
+
+def connect(server: RunningServer, body: dict[str, Any], path: str = "/v1/completions") -> socket.socket:
+    """Send a request and do nothing more."""
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that little is enough to fill it
+    connection.connect((host, int(port)))
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+def all_free(server: RunningServer) -> bool:
+    """Whether nothing runs and no block is held."""
+    return server.idle() and server.engine.snapshot().kv_usage == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("n", [1, 3])
+def test_who_hangs_up_is_forgotten(slow_server: RunningServer, stream: bool, n: int) -> None:
+    """Three responses of two places: the third waits when its client goes."""
+    before = slow_server.engine.snapshot().steps
+    connection = connect(slow_server, {**LONG, "stream": stream, "n": n})
+    slow_server.until(lambda: slow_server.engine.snapshot().steps > before + 3)
+    connection.close()
+    slow_server.until(lambda: all_free(slow_server))
+    assert slow_server.engine.snapshot().steps < before + CONFIG.context
+
+
+def test_who_hangs_up_in_the_queue_is_forgotten(slow_server: RunningServer) -> None:
+    running = [connect(slow_server, {**LONG, "stream": True}) for _ in range(2)]
+    slow_server.until(lambda: slow_server.engine.snapshot().running == 2)
+    waiting = connect(slow_server, {**LONG, "stream": True})
+    slow_server.until(lambda: slow_server.engine.snapshot().waiting == 1)
+    waiting.close()
+    slow_server.until(lambda: slow_server.engine.snapshot().waiting == 0, seconds=2)
+    for connection in running:
+        connection.close()
+    slow_server.until(lambda: all_free(slow_server))
+
+
+def test_who_does_not_read_is_given_up(slow_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token comes with 20 alternatives, so the buffers between server and client are full soon.
+
+    Whoever begins to read at last finds the connection closed, or is told.
+    """
+    monkeypatch.setattr(HttpProtocol, "stall_seconds", 0.3)
+    monkeypatch.setattr(outputs, "MOST_UNREAD", 50)
+    asked = {**LONG, "stream": True, "logprobs": 20, "n": 2}
+    connections = [connect(slow_server, asked) for _ in range(3)]
+    slow_server.until(lambda: slow_server.engine.snapshot().running == 2)
+    slow_server.until(lambda: all_free(slow_server), seconds=60)
+    for connection in connections:
+        connection.settimeout(30)
+        received = b""
+        with suppress(ConnectionResetError):  # the end of what the server had still written
+            while not received.endswith(END) and (part := connection.recv(1 << 20)):
+                received += part
+        assert b'"length"' not in received
+        assert not received.endswith(END) or b"does not read on" in received
+        connection.close()
+
+
+def test_who_reads_slowly_gets_everything(slow_server: RunningServer) -> None:
+    """Slower than the tokens come, but always on."""
+    connection = connect(slow_server, {**LONG, "max_tokens": 120, "stream": True, "logprobs": 20})
+    connection.settimeout(30)
+    received = b""
+    while not received.endswith(END):
+        received += connection.recv(2048)
+        time.sleep(0.002)
+    connection.close()
+    assert received.count(b"data: ") == 121
+    assert b"data: [DONE]" in received
+
+
+def test_sixty_requests_some_of_which_leave(slow_server: RunningServer) -> None:
+    """Random lengths and ends of connections; what stays is answered in full, and nothing is left behind."""
+
+    def one(number: int) -> None:
+        body = {"prompt": [5 + number] * (number * 7 % 90 + 1), "max_tokens": number % 9 + 1, "ignore_eos": True}
+        if number % 3:
+            connection = connect(slow_server, {**body, "stream": bool(number % 2), "max_tokens": 60})
+            time.sleep(number % 7 / 50)
+            connection.close()
+            return
+        response = slow_server.post("/v1/completions", body)
+        while response.status_code == 429:
+            assert response.headers["retry-after"]
+            time.sleep(0.05)
+            response = slow_server.post("/v1/completions", body)
+        assert response.json()["usage"]["completion_tokens"] == body["max_tokens"]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(60)))
+    slow_server.until(lambda: all_free(slow_server))
+
+
+def test_more_than_the_queue_holds_is_refused_at_once(slow_server: RunningServer) -> None:
+    """Two run and sixteen wait: of forty at a time the others hear that they should come again."""
+
+    def one(_: int) -> int:
+        return slow_server.post("/v1/completions", {**LONG, "max_tokens": 30}).status_code
+
+    with ThreadPoolExecutor(40) as pool:
+        statuses = list(pool.map(one, range(40)))
+    assert set(statuses) <= {200, 429}
+    assert statuses.count(200) >= 18
+    slow_server.until(lambda: all_free(slow_server))
