@@ -10,7 +10,7 @@ from mixtralkit.checkpoint.loader import load_model
 from mixtralkit.checkpoint.matching_tokenizer import open_tokenizer
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.engine import Engine
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.request import Completion, Request, SamplingParams
 from mixtralkit.model.kv_cache import BLOCK_SIZE
 from mixtralkit.model.transformer import Transformer

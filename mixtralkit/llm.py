@@ -13,7 +13,7 @@ from typing import cast
 import torch
 
 from mixtralkit.dist.launch import LaunchOptions, close_group, open_group
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.output import Output
 from mixtralkit.engine.request import Completion, Request, SamplingParams
 from mixtralkit.engine.whole_responses import WholeResponses

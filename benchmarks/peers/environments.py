@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-MINUTES = 20  # to build llama.cpp takes six on two cores
+MINUTES = 60  # to build llama.cpp takes six on two cores, and its server as much again and more
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,14 @@ def python_for(peer: str, work: Path) -> Path:
 
     Raises `RuntimeError` when the installation fails or takes too long.
     """
-    package, folder = PACKAGES[peer], work / peer
+    return installed(PACKAGES[peer], work / peer)
+
+
+def installed(package: Package, folder: Path) -> Path:
+    """The Python of the environment `folder`, which is made with the package in it when it is not there.
+
+    Raises `RuntimeError` when the installation fails or takes too long.
+    """
     python, done = folder / "bin" / "python", folder / ".installed"
     if done.exists():
         return python
@@ -57,6 +64,11 @@ def python_for(peer: str, work: Path) -> Path:
 
 def version_of(peer: str, python: Path) -> str:
     """The version of what is measured."""
-    code = f"import importlib.metadata as m; print(m.version({PACKAGES[peer].name!r}))"
+    return version_in(PACKAGES[peer], python)
+
+
+def version_in(package: Package, python: Path) -> str:
+    """The version of the package that this Python has."""
+    code = f"import importlib.metadata as m; print(m.version({package.name!r}))"
     done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

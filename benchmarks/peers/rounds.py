@@ -10,11 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from contenders import Contender
+from processors import QUIET, busy_seconds, wait_for_quiet
 
-QUIET = 0.15  # processors that others may use before and during a run
-PATIENCE = 120.0  # seconds to wait for a quiet machine
 TRIES = 3
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -47,16 +45,16 @@ def run_once(contender: Contender, threads: int) -> Outcome:
     """Run it when the machine is quiet."""
     for file in contender.files:
         _read(file)
-    _wait_for_quiet()
+    wait_for_quiet()
     variables = {**os.environ, "OMP_NUM_THREADS": str(threads), **dict(contender.variables)}
-    busy, started = _busy_seconds(), time.monotonic()
+    busy, started = busy_seconds(), time.monotonic()
     before = os.times()
     done = subprocess.run(contender.command, env=variables, stdout=subprocess.PIPE, text=True, check=False)
     after, seconds = os.times(), time.monotonic() - started
     if done.returncode:
         raise RuntimeError(f"{contender.name} ended with status {done.returncode}")
     own = after.children_user + after.children_system - before.children_user - before.children_system
-    others = max(0.0, (_busy_seconds() - busy - own) / seconds)
+    others = max(0.0, (busy_seconds() - busy - own) / seconds)
     return Outcome(contender.name, *figures_in(done.stdout), others)
 
 
@@ -77,22 +75,3 @@ def _read(file: Path) -> None:
     with file.open("rb") as opened:
         while opened.read(1 << 24):
             pass
-
-
-def _wait_for_quiet() -> None:
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        before = _busy_seconds()
-        time.sleep(1)
-        if _busy_seconds() - before <= QUIET:
-            return
-
-
-def _busy_seconds() -> float:
-    """What all processors together have worked, or hypervisors taken away, since the start of the system (proc(5))."""
-    try:
-        numbers = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
-    except OSError:
-        return 0.0
-    user, nice, system, _idle, _waiting, irq, softirq, _steal = map(int, numbers)
-    return (user + nice + system + irq + softirq) / TICKS

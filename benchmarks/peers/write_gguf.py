@@ -1,6 +1,7 @@
 """Writes the shape with random weights for llama.cpp: `python write_gguf.py FOLDER`; needs gguf and numpy."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,15 +53,20 @@ def header(writer: GGUFWriter, file_type: LlamaFileType) -> None:
     writer.add_layer_norm_rms_eps(NORM_EPS)
     writer.add_expert_count(EXPERTS)
     writer.add_expert_used_count(TOP_K)
+
+
+def no_vocabulary(writer: GGUFWriter) -> None:
+    """Token ids are all that is timed."""
     writer.add_tokenizer_model("no_vocab")
 
 
-def write(file: Path, kind: str) -> None:
+def write(file: Path, kind: str, vocabulary: Callable[[GGUFWriter], None] = no_vocabulary) -> None:
     """One file, in one of `KINDS`; the gate and the norms are float32, as llama.cpp's own converter has them."""
     quantization, file_type = KINDS[kind]
     generator = np.random.default_rng(0)
     writer = GGUFWriter(str(file), "llama")
     header(writer, file_type)
+    vocabulary(writer)
 
     def add(name: str, *shape: int) -> None:
         weights = generator.standard_normal(shape, dtype=np.float32) * np.float32(STD)

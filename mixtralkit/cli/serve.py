@@ -12,7 +12,7 @@ from mixtralkit.cli.terminal import aside, say, show_access_log
 from mixtralkit.dist.launch import Group
 from mixtralkit.dist.listening import listening_socket
 from mixtralkit.engine.engine import Engine
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.snapshot import StepFacts
 from mixtralkit.env import server_api_keys
 from mixtralkit.errors import MixtralKitError

@@ -6,7 +6,7 @@ from mixtralkit.cli.options import ChatOptions, GenerateOptions, ModelOptions
 from mixtralkit.cli.progress import Progress
 from mixtralkit.cli.serve_options import ServeOptions
 from mixtralkit.dist.launch import Group
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.session.session import Session, open_session
 from mixtralkit.session.settings import SessionSettings

@@ -7,8 +7,8 @@ import torch
 
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.desk import Desk
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.leader import Leader
-from mixtralkit.engine.limits import EngineLimits
 from mixtralkit.engine.lockstep import Outcome, State, follow
 from mixtralkit.engine.out_of_memory import is_out_of_memory
 from mixtralkit.engine.output import OnOutput

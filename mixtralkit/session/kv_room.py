@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mixtralkit.checkpoint.memory_room import free_memory
 from mixtralkit.dist.launch import Group
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.errors import LaunchError
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.sizes import size

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.moe.strategies import Strategies
 from mixtralkit.ops.quantized_weight import QuantKind
 

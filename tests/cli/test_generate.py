@@ -155,7 +155,7 @@ def test_converted_weights_that_do_not_fit_are_refused_before_loading(
 ) -> None:
     """In the files' own dtype the weights stay in the files, so the same memory is enough."""
     half = CONFIG.num_params * torch.bfloat16.itemsize
-    monkeypatch.setattr("mixtralkit.cli.node_memory.free_memory", lambda device: half - 1)
+    monkeypatch.setattr("mixtralkit.session.node_memory.free_memory", lambda device: half - 1)
     words = ["generate", "-m", str(checkpoint), "--max-tokens", "1", "a"]
     assert main(words) == 0
     capsys.readouterr()
@@ -169,7 +169,7 @@ def test_weights_quantized_on_the_fly_that_do_not_fit_are_refused_before_loading
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The demo model is 4.81 MB in int4."""
-    monkeypatch.setattr("mixtralkit.cli.node_memory.free_memory", lambda device: 4_700_000)
+    monkeypatch.setattr("mixtralkit.session.node_memory.free_memory", lambda device: 4_700_000)
     demo = Path(__file__).parents[2] / "demo" / "shakespeare"
     assert main(["generate", "-m", str(demo), "--quantize", "int4", "a"]) == 1
     out, err = capsys.readouterr()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mixtralkit.sizes import counted, rate, seconds, size
 from mixtralkit.cli.tables import spans, table
+from mixtralkit.sizes import counted, rate, seconds, size
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.engine import Engine
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.request import Completion, Request, SamplingParams
 from mixtralkit.errors import RequestError, UsageError
 from mixtralkit.ops.quantized_weight import QuantKind
@@ -107,7 +107,9 @@ def _quantized_answers(
     quantize_random(model, kind)
     spread(model, dispatch, collectives)
     tokenizer = Tokenizer(folder / "tokenizer.model")
-    return Engine(model=model, tokenizer=tokenizer, control=collectives, limits=EngineLimits(batch_size=batch_size)).generate(_requests())
+    return Engine(
+        model=model, tokenizer=tokenizer, control=collectives, limits=EngineLimits(batch_size=batch_size)
+    ).generate(_requests())
 
 
 @pytest.mark.parametrize("kind", QuantKind)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.engine import Engine
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.request import Completion, Request, SamplingParams
 from mixtralkit.tokenizer import Tokenizer
 from tests.random_model import TINY, random_model, spread
@@ -22,7 +22,9 @@ def _interrupted(collectives: Collectives, folder: Path) -> tuple[list[Completio
     spread(model, "collective", collectives)
     steps: list[str] = []
     tokenizer = Tokenizer(folder / "tokenizer.model")
-    engine = Engine(model=model, tokenizer=tokenizer, control=collectives, limits=EngineLimits(batch_size=1), on_step=steps.append)
+    engine = Engine(
+        model=model, tokenizer=tokenizer, control=collectives, limits=EngineLimits(batch_size=1), on_step=steps.append
+    )
     requests = [Request((1, 50 + number), SamplingParams(max_tokens=9)) for number in range(collectives.size + 1)]
     stopped = engine.generate(requests, interrupted=lambda: collectives.rank == 0 and len(steps) == STEPS)
     return stopped, engine.generate(requests), steps[: STEPS + 1]

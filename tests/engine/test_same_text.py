@@ -10,7 +10,7 @@ import torch
 
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.engine import Engine
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.request import Completion, Request, SamplingParams
 from mixtralkit.tokenizer import Tokenizer
 from tests.random_model import TINY, random_model, spread

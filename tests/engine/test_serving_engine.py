@@ -13,7 +13,7 @@ import torch
 
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.engine import Engine
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.output import Output
 from mixtralkit.engine.request import EngineClosed, Grammar, QueueFull, Request, SamplingParams
 from mixtralkit.engine.snapshot import StepFacts

@@ -13,7 +13,7 @@ from mixtralkit.config import ModelConfig
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.dist.topology import Topology
 from mixtralkit.engine.engine import Engine
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.request import Completion, Request, SamplingParams
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe import adaptive, steering, step_choice
@@ -32,7 +32,8 @@ FOUR = replace(CONFIG, num_experts=4)
 LIMITS = EngineLimits(batch_size=3, step_tokens=8, block_size=4)
 ALONE = Collectives(None, torch.device("cpu"))
 OVERLAPS = ("off", "chunks", "groups", "auto")
-FEW_OVERLAPS = ("off", "groups")  # for six ranks, which take their time on two cores
+# More ranks than two take their time on two cores; between them they try every overlap too.
+FEW_OVERLAPS = {3: ("groups", "auto"), 4: ("off", "chunks"), 6: ("groups",)}
 PLACEMENTS = ("even", "hot", "plan", "adaptive")
 LOOK_STEPS = 2  # so that the few steps of these requests see several changes
 
@@ -68,7 +69,7 @@ def completions(
 
 def overlaps_at(size: int) -> tuple[str, ...]:
     """Those to try with so many ranks."""
-    return OVERLAPS if size <= 4 else FEW_OVERLAPS
+    return FEW_OVERLAPS.get(size, OVERLAPS)
 
 
 def setup_of(config: ModelConfig, size: int, dispatch: str, overlap: str, placement: str) -> Setup:

@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.engine import Engine
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.serve.api_keys import ApiKeys
 from mixtralkit.serve.http_server import HttpServer
 from mixtralkit.tokenizer import Tokenizer
@@ -71,7 +71,7 @@ class RunningServer:
         return not snapshot.running and not snapshot.waiting
 
 
-def states() -> Mapping[str, Any]:
+def states() -> dict[str, Any]:
     """What the only rank tells of itself."""
     rows_LE = [[30, 10, 0, 0, 10], [0, 0, 0, 0, 0]]
     experts = [list(range(CONFIG.num_experts))] * CONFIG.num_layers

@@ -9,7 +9,7 @@ import pytest
 from mixtralkit.chat_template import Message, encode_chat
 from tests.serve.running_server import NAME, RunningServer
 
-ASKED = [
+ASKED: list[Any] = [
     {"role": "system", "content": "sleep"},
     {"role": "user", "content": "to be"},
     {"role": "assistant", "content": "or not"},
@@ -79,7 +79,7 @@ def test_logprobs_with_the_openai_client(client: openai.OpenAI) -> None:
         max_tokens=4,
         temperature=0,
         logprobs=True,
-        top_logprobs=2,  # type: ignore[arg-type]
+        top_logprobs=2,
     )
     logprobs = answer.choices[0].logprobs
     assert logprobs is not None

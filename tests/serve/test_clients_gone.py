@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mixtralkit.engine.limits import EngineLimits
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.serve import outputs
 from mixtralkit.serve.http_protocol import HttpProtocol
 from tests.serve.running_server import CONFIG, RunningServer, running_server

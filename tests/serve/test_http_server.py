@@ -174,7 +174,7 @@ def test_if_one_of_several_finds_no_place_the_others_give_theirs_back(
         engine.refuses = QueueFull(2) if number == 1 else None
         return number
 
-    engine.submit = fills  # type: ignore[method-assign]
+    engine.submit = fills  # type: ignore[method-assign, assignment]
     assert post(server, n=3).status_code == 429
     assert sorted(engine.cancelled) == [0, 1]
 

@@ -24,7 +24,8 @@ def test_text_is_the_prompt_and_what_follows(server: RunningServer) -> None:
     prompts = ["to be", "the slings and"]
     document = generate(server, prompts=prompts, tokens_to_generate=6, top_k=1)
     assert set(document) == {"text", "segments", "tokens"}
-    for prompt, text, tokens, segments in zip(prompts, *map(document.get, ("text", "tokens", "segments")), strict=True):
+    lists = (document[name] for name in ("text", "tokens", "segments"))
+    for prompt, text, tokens, segments in zip(prompts, *lists, strict=True):
         ids = server.tokenizer.encode(prompt, bos=False)
         assert tokens[: len(ids)] == ids
         assert len(tokens) == len(segments) == len(ids) + 6

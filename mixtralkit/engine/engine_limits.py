@@ -1,0 +1,45 @@
+"""How much an engine takes on."""
+
+from dataclasses import dataclass
+
+from mixtralkit.errors import UsageError
+from mixtralkit.model.kv_cache import BLOCK_SIZE
+
+STEP_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """The same on all ranks.
+
+    A rank works on `batch_size` requests at a time, and in a step feeds at most `step_tokens` tokens: one of each
+    request, and of prompts what still fits (a batch of requests past their prompts may be more). `kv_tokens` is for how
+    many tokens of all its requests it has room, None for as many as they can ever be; `block_size` tokens share a
+    block. Beyond the requests that run, `max_waiting` may wait (None: any number). With `reuse_prefixes` prompts that
+    begin alike share what was computed, and up to `drafts` tokens a step are guessed from the prompt.
+    Raises `UsageError` for a value out of range.
+    """
+
+    batch_size: int = 8
+    step_tokens: int = STEP_TOKENS
+    kv_tokens: int | None = None
+    block_size: int = BLOCK_SIZE
+    max_waiting: int | None = None
+    reuse_prefixes: bool = True
+    drafts: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("step_tokens", 1), ("block_size", 1), ("drafts", 0)):
+            value = getattr(self, name)
+            if value < least:
+                raise UsageError(f"the engine's {name} is {value}; it must be at least {least}")
+        for name, value, least in (("kv_tokens", self.kv_tokens, 2), ("max_waiting", self.max_waiting, 0)):
+            if value is not None and value < least:
+                raise UsageError(f"the engine's {name} is {value}; it must be at least {least}")
+
+    def num_blocks(self, context: int) -> int:
+        """The blocks of a rank, for a model of this context."""
+        blocks_of_one = -(-context // self.block_size)
+        if self.kv_tokens is None:
+            return self.batch_size * blocks_of_one
+        return min(max(1, self.kv_tokens // self.block_size), self.batch_size * blocks_of_one)
