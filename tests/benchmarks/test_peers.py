@@ -17,7 +17,7 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     """The modules, which find each other as scripts do."""
     monkeypatch.syspath_prepend(str(PEERS))
     yield SimpleNamespace(**{name: importlib.import_module(name) for name in ("results", "rounds", "shape")})
-    for name in ("results", "rounds", "shape", "contenders", "weights"):
+    for name in ("results", "rounds", "shape", "contenders", "weights", "processors"):
         sys.modules.pop(name, None)
 
 
@@ -71,10 +71,10 @@ def test_both_forms_of_output_are_read(peers: SimpleNamespace) -> None:
 
 def test_others_use_of_the_processors_is_told(peers: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A contender's own work is not held against it, whatever the machine does besides."""
-    monkeypatch.setattr(peers.rounds, "PATIENCE", 0.0)
+    monkeypatch.setattr(peers.rounds, "wait_for_quiet", lambda: None)
     code = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass\nprint('FIGURES {}')"
     busy = iter((100.0, 104.0))
-    monkeypatch.setattr(peers.rounds, "_busy_seconds", lambda: next(busy))
+    monkeypatch.setattr(peers.rounds, "busy_seconds", lambda: next(busy))
     contender = SimpleNamespace(name="x", command=(sys.executable, "-c", code), files=(), variables=())
     outcome = peers.rounds.run_once(contender, 1)
     assert 0 < outcome.others < 3.5 / 0.5
