@@ -40,7 +40,7 @@ class LLM:
     `dtype` None is the checkpoint's own, `device` "auto", "cpu" or "cuda", `quantize` "int8" or "int4". The engine
     works on `batch_size` requests a rank at a time, has room for `kv_tokens` tokens (None: a share of the free memory),
     and guesses up to `drafts` tokens a step. `dispatch` and `strategies` are how tokens travel and what is done about
-    it. `timeout` seconds is how long ranks wait for each other; `on_progress` is told the bytes loaded, and of how many.
+    it. `timeout` seconds is how long ranks wait for each other; `on_progress` is told the bytes loaded, of how many.
     Raises the errors of the checkpoint, the tokenizer, the placement and the launch.
     """
 
