@@ -9,14 +9,18 @@ from mixtralkit.cli.bench_outputs import check_plot
 from mixtralkit.cli.bench_serve_document import load_document, write_load
 from mixtralkit.cli.bench_serve_options import BenchServeOptions
 from mixtralkit.cli.bench_serve_progress import LoadProgress
+from mixtralkit.cli.terminal import aside
 from mixtralkit.env import client_api_key
 from mixtralkit.errors import UsageError
+from mixtralkit.sizes import counted
 
 INTERRUPTED = 130
 
 
 def bench_serve(options: BenchServeOptions) -> int:
-    """Run the verb; returns the exit status: 0 when anything was answered. Ctrl-C ends the load, not the report."""
+    """Run the verb; returns the exit status: 0 when anything was answered. Ctrl-C ends the load, and then there is
+    still a report; while the server is warmed up it ends all.
+    """
     check_plot(options.plot)
     from mixtralkit.bench.load.load_test import LoadResult, LoadTest, Target
 
@@ -25,9 +29,16 @@ def bench_serve(options: BenchServeOptions) -> int:
 
     async def measure() -> tuple[LoadResult, bool]:
         stopping = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stopping.set)
-        found = await LoadTest(target, options.plan(), stopping, progress.update).run()
+
+        def begin() -> asyncio.Event:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stopping.set)
+            return stopping
+
+        found = await LoadTest(target, options.plan(), begin, progress.update).run()
         return found, stopping.is_set()
+
+    if options.warm_up:
+        aside(f"warming {options.url} up with {counted(options.warm_up, 'request')}")
 
     try:
         found, interrupted = asyncio.run(measure())

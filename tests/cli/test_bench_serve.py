@@ -183,6 +183,17 @@ def test_an_interrupted_run_tells_what_there_is(server: OddServer) -> None:
     assert "1 x unfinished" in out
 
 
+def test_an_interrupted_warm_up_ends_all(server: OddServer) -> None:
+    process = start([*PROGRAM, "bench", "serve", "--url", server.url, "--model", "together"])
+    while not server.sent():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    server.barrier.abort()
+    assert (process.returncode, out) == (130, ""), err
+    assert "Traceback" not in err
+
+
 def test_files_are_written(server: OddServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     file, picture = tmp_path / "r.json", tmp_path / "r.svg"

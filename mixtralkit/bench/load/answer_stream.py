@@ -50,13 +50,13 @@ class AnswerStream:
             self._ended = True
             return False
         chunk = _object(event)
-        if "error" in chunk:
+        if chunk.get("error"):
             raise BadStream(error_message(event))
         if isinstance(chunk.get("usage"), dict):
             self._usage = chunk["usage"]
-        choices = chunk.get("choices") or [{}]
-        self._ended |= bool(choices[0].get("finish_reason"))
-        if not _has_output(choices[0]):
+        choice = _choice(chunk)
+        self._ended |= bool(choice.get("finish_reason"))
+        if not _has_output(choice):
             return False
         self._times.append(now)
         return True
@@ -69,6 +69,7 @@ class AnswerStream:
         if not self._ended:
             raise BadStream("the stream ended before the answer did")
         usage = self._usage or {}
+        prompt_tokens, output_tokens = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion"))
         first = self._times[0] if self._times else now
         gaps = (later - earlier for earlier, later in pairwise(self._times))
         return Answer(
@@ -76,10 +77,10 @@ class AnswerStream:
             first=first - self._started,
             latency=now - self._started,
             gaps=tuple(gaps),
-            prompt_tokens=usage.get("prompt_tokens"),
-            output_tokens=int(usage.get("completion_tokens", len(self._times))),
+            prompt_tokens=prompt_tokens,
+            output_tokens=len(self._times) if output_tokens is None else output_tokens,
             asked_tokens=self._asked_tokens,
-            usage="completion_tokens" in usage,
+            usage=output_tokens is not None,
         )
 
 
@@ -103,11 +104,23 @@ def _object(event: bytes) -> dict[str, Any]:
     return chunk
 
 
+def _choice(chunk: dict[str, Any]) -> dict[str, Any]:
+    """The only choice of a chunk; the chunk with the usage has none."""
+    choices = chunk.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
 def _has_output(choice: dict[str, Any]) -> bool:
     """Whether a chunk stands for a token: it has text, or at least says that there is none, as for a part of a letter.
 
     The first chunk of a chat, with the role, and the last one, with the reason of the end, do not when they are empty.
     """
-    delta = choice.get("delta") or {}
+    delta = choice.get("delta")
+    delta = delta if isinstance(delta, dict) else {}
     text = choice.get("text", delta.get("content") or delta.get("reasoning_content") or delta.get("content"))
     return bool(text) or (text is not None and not delta.get("role") and not choice.get("finish_reason"))

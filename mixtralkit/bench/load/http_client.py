@@ -55,7 +55,7 @@ class HttpClient:
         request = h11.Request(method=method, target=self._path + path, headers=[*self._headers, *length])
         connection = await self._connection()
         try:
-            yield HttpResponse(await connection.send(request, body), connection.parts())
+            yield HttpResponse((await connection.send(request, body)).status_code, connection.parts())
         finally:
             if connection.reusable:
                 self._idle.append(connection)

@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: asyncio moves the bytes, h11 knows the protocol.
 
-Of the clients tried with 64 streams (a core's time for a chunk): httpx took 98 us, and up to 5 ms whenever a request
-ended, in which no other is read; aiohttp 49, this 54, of which reading the JSON is a part.
+Tried with 64 streams, a core's time for a chunk, its JSON included: httpx took 100 us, and up to 5 ms whenever a request
+ended, in which no other is read; aiohttp 50, this 60.
 """
 
 import asyncio
@@ -60,8 +60,8 @@ class HttpConnection:
         ended = self._protocol.our_state is h11.DONE and self._protocol.their_state is h11.DONE
         return not self._reader.at_eof() and (ended or self._protocol.our_state is h11.IDLE)
 
-    async def send(self, request: h11.Request, body: bytes) -> int:
-        """Send a request; returns the status of its response, whose body is then to be read."""
+    async def send(self, request: h11.Request, body: bytes) -> h11.Response:
+        """Send a request; returns the head of its response, whose body is then to be read."""
         if self._protocol.our_state is h11.DONE:
             self._protocol.start_next_cycle()
         self._heard = self._loop.time()
@@ -70,7 +70,7 @@ class HttpConnection:
         self._writer.write(b"".join(self._protocol.send(event) or b"" for event in events))
         while not isinstance(event := await self._next_event(), h11.Response):
             pass  # 100 Continue and the like
-        return int(event.status_code)
+        return event
 
     async def parts(self) -> AsyncIterator[bytes]:
         """The body of the response, in the parts in which it comes."""

@@ -40,14 +40,21 @@ class LoadResult:
 
 
 class LoadTest:
-    """`on_change` is called whenever something comes, with how far the run is; setting `stopping` ends it early."""
+    """`on_begin` is called when the server is warm; setting the event that it returns ends the run early.
+
+    `on_change` is called whenever something comes, with how far the run is.
+    """
 
     def __init__(
-        self, target: Target, plan: LoadPlan, stopping: asyncio.Event, on_change: Callable[[LoadCounts], None]
+        self,
+        target: Target,
+        plan: LoadPlan,
+        on_begin: Callable[[], asyncio.Event],
+        on_change: Callable[[LoadCounts], None],
     ) -> None:
         self._target = target
         self._plan = plan
-        self._stopping = stopping
+        self._on_begin = on_begin
         self._on_change = on_change
 
     async def run(self) -> LoadResult:
@@ -62,19 +69,20 @@ class LoadTest:
 
     async def _warm_up(self, http: HttpClient, model: str, pool: Pool) -> None:
         run = self._new_run(http, model, lambda counts: None)
-        await within(run.at_most(warm_up_requests(self._plan, pool), WARM_UP_CONCURRENCY), None, self._stopping)
+        await run.at_most(warm_up_requests(self._plan, pool), WARM_UP_CONCURRENCY)
         failures = [result for result in run.results if isinstance(result, Failure)]
-        if failures and not self._stopping.is_set():
+        if failures:
             kind, message = failures[0].kind, failures[0].message
             raise TargetError(f"{self._target.url} failed while it was warmed up: {kind}: {message}")
 
     async def _measure(self, http: HttpClient, model: str, requests: list[LoadRequest]) -> tuple[Answer | Failure, ...]:
-        plan, run = self._plan, self._new_run(http, model, self._on_change)
+        plan, stopping = self._plan, self._on_begin()
+        run = self._new_run(http, model, self._on_change)
         if plan.rate is not None:
             work = run.at_times(requests, poisson_arrivals(len(requests), plan.rate, plan.seed))
         else:
             work = run.at_most(requests, plan.concurrency or len(requests))
-        await within(work, plan.deadline, self._stopping)
+        await within(work, plan.deadline, stopping)
         return tuple(sorted(run.results, key=lambda result: result.started))
 
     def _new_run(self, http: HttpClient, model: str, on_change: Callable[[LoadCounts], None]) -> LoadRun:

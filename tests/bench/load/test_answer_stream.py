@@ -4,10 +4,14 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mixtralkit.bench.load.answer_stream import AnswerStream, BadStream, error_message
 
 DONE = b"[DONE]"
+NAMES = "choices", "delta", "text", "content", "role", "finish_reason", "usage", "error", "completion_tokens"
+FIELDS = st.sampled_from(NAMES)
 
 
 def text(words: str | None, end: str | None = None) -> bytes:
@@ -80,6 +84,25 @@ def test_an_answer_without_any_text_begins_at_its_end() -> None:
 def test_errors_in_the_stream(event: bytes, message: str) -> None:
     with pytest.raises(BadStream, match=message):
         AnswerStream(0.0, 1).take(event, 1.0)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(FIELDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.dictionaries(FIELDS, JSON, max_size=5), max_size=4))
+def test_whatever_a_server_sends_is_an_answer_or_a_bad_stream(chunks: list[dict[str, Any]]) -> None:
+    stream = AnswerStream(0.0, 1)
+    try:
+        for now, chunk in enumerate(chunks):
+            stream.take(json.dumps(chunk).encode(), float(now))
+        answer = stream.answer(9.0)
+    except BadStream:
+        return
+    assert answer.output_tokens == int(answer.output_tokens)
 
 
 def test_a_stream_that_ends_in_its_middle_is_no_answer() -> None:
