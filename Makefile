@@ -26,8 +26,9 @@ SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 demo: $(VENV)/.native
 	$(BIN)/torchrun --standalone --nproc_per_node=$(NPROC) tools/example.py -m $(DEMO) -t $(DEMO)/tokenizer.model --temperature 0.8 --max-tokens 80
 
+# With bytecode, whatever the environment says: hundreds of processes are started, and each would compile the package.
 test: $(VENV)/.installed-test $(VENV)/.native
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 check: lint types kernels test
 

@@ -28,8 +28,8 @@ from tests.steered_model import PromptTransfer, Setup, Steered, even_homes, move
 
 CONFIG = replace(TINY, vocab_size=PIECES, context=40)
 FOUR = replace(CONFIG, num_experts=4)
-# Small blocks and steps, so that prompts are fed in pieces, mixed with other requests' tokens.
-LIMITS = EngineLimits(batch_size=3, step_tokens=8, block_size=4)
+# Small blocks and steps: prompts are fed in pieces, mixed with other requests' tokens, which are still worth a cut.
+LIMITS = EngineLimits(batch_size=3, step_tokens=12, block_size=4)
 ALONE = Collectives(None, torch.device("cpu"))
 OVERLAPS = ("off", "chunks", "groups", "auto")
 # More ranks than two take their time on two cores; between them they try every overlap too.
