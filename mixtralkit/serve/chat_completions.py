@@ -27,7 +27,7 @@ def chat_routes(desk: RequestDesk) -> APIRouter:
     """The route."""
     router = APIRouter(tags=["OpenAI"])
 
-    @router.post("/v1/chat/completions", **documented("Answer in a conversation", ChatRequest))
+    @router.post("/v1/chat/completions", **documented("Answer in a conversation", ChatRequest, streams=True))
     async def chat_completions(request: Request) -> Response:
         served = desk.state.take_request()
         body = await desk.read(request, ChatRequest)

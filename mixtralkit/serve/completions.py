@@ -26,7 +26,7 @@ def completion_routes(desk: RequestDesk) -> APIRouter:
     """The route."""
     router = APIRouter(tags=["OpenAI"])
 
-    @router.post("/v1/completions", **documented("Go on with a text", CompletionRequest))
+    @router.post("/v1/completions", **documented("Go on with a text", CompletionRequest, streams=True))
     async def completions(request: Request) -> Response:
         served = desk.state.take_request()
         body = await desk.read(request, CompletionRequest)

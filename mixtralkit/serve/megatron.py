@@ -48,7 +48,7 @@ def megatron_routes(desk: RequestDesk) -> APIRouter:
         return await desk.answer(request, outputs, whole=whole)
 
     router.put(MEGATRON_ROUTE, **docs)(generate)
-    router.post(MEGATRON_ROUTE, **docs, include_in_schema=False)(generate)
+    router.post(MEGATRON_ROUTE, **docs)(generate)
     return router
 
 

@@ -33,7 +33,7 @@ _MEGATRON_ERROR: dict[str, Any] = {
 }
 
 
-def documented(summary: str, body: type[BaseModel], *, megatron: bool = False) -> dict[str, Any]:
+def documented(summary: str, body: type[BaseModel], *, megatron: bool = False, streams: bool = False) -> dict[str, Any]:
     """Arguments for a router's decorator. `add_schemas` later adds the schema that this refers to."""
     error = {"application/json": {"schema": _MEGATRON_ERROR if megatron else _ERROR}}
     content = {"application/json": {"schema": {"$ref": _REF.format(model=body.__name__)}}}
@@ -41,6 +41,7 @@ def documented(summary: str, body: type[BaseModel], *, megatron: bool = False) -
         "summary": summary,
         "openapi_extra": {"requestBody": {"required": True, "content": content}},
         "responses": {
+            200: {"content": {"application/json": {}, **({"text/event-stream": {}} if streams else {})}},
             "4XX": {"description": "The request cannot be answered as asked", "content": error},
             503: {"description": "Not now; Retry-After says when", "content": error},
         },
