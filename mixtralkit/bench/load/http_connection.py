@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: asyncio moves the bytes, h11 knows the protocol.
 
-With 64 streams, a core's time for a chunk, its JSON included: httpx took 100 us, and up to 5 ms whenever a request ended,
-in which no other is read; aiohttp 50, this 60.
+With 64 streams, a core's time for a chunk, its JSON included: httpx took 100 us, and up to 5 ms whenever a request
+ended, in which no other was read; aiohttp 50, this 60.
 """
 
 import asyncio
