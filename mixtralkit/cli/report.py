@@ -30,7 +30,7 @@ def gather_report(session: Session) -> dict[str, Any]:
         "peak_memory_bytes": peak_memory(),
         "peak_device_memory_bytes": peak_device_memory(group.device),
         "rows": session.spread.timeline.rows_computed,
-        "drafts": [stats.proposed, stats.accepted],
+        "responses": [stats.decoded, stats.proposed, stats.accepted],
         "bytes_sent": group.collectives.bytes_sent + group.control.bytes_sent,
         "rows_of_own_tokens": session.load.rows_LE.tolist(),
         "strategies": own_figures(session),
@@ -40,7 +40,7 @@ def gather_report(session: Session) -> dict[str, Any]:
     rows_LWE = list(zip(*counts, strict=True))
     rows_LE = [[sum(cells) for cells in zip(*rows_WE, strict=True)] for rows_WE in rows_LWE]
     rows_E = [sum(column) for column in zip(*rows_LE, strict=True)]
-    proposed, accepted = (sum(counts) for counts in zip(*(rank.pop("drafts") for rank in ranks), strict=True))
+    decoded, proposed, accepted = map(sum, zip(*(rank.pop("responses") for rank in ranks), strict=True))
     strategies = strategy_figures(session, [rank.pop("strategies") for rank in ranks], rows_LWE)
     return {
         "world_size": group.world_size,
@@ -50,8 +50,8 @@ def gather_report(session: Session) -> dict[str, Any]:
         "dispatch": {"name": session.dispatch, "reason": session.dispatch_reason},
         "load_seconds": max(rank["load_seconds"] for rank in ranks),
         "seconds_to_first_token": stats.seconds_to_first_token,
-        "prefill": _phase(stats.prefill),
-        "decode": _phase(stats.decode),
+        "prefill": _phase(stats.prefill, stats.prefill.tokens),
+        "decode": _phase(stats.decode, decoded),
         "drafts": {"proposed": proposed, "accepted": accepted},
         "bytes_sent": sum(rank["bytes_sent"] for rank in ranks),
         "rows_per_expert": rows_E,
@@ -110,11 +110,12 @@ def _kept_as(report: dict[str, Any]) -> str:
     return f"{quantized['kind']} ({quantized['bits_per_weight']:.3g} bits a weight) and {report['dtype']}"
 
 
-def _phase(phase: Phase) -> dict[str, float]:
+def _phase(phase: Phase, tokens: int) -> dict[str, float]:
+    """`tokens` are those of the prompts, or of the responses: of those that were fed, wrong guesses do not count."""
     return {
-        "tokens": phase.tokens,
+        "tokens": tokens,
         "seconds": phase.seconds,
-        "tokens_per_second": phase.rate,
+        "tokens_per_second": tokens / phase.seconds if phase.seconds else 0.0,
         "steps": phase.steps,
     }
 

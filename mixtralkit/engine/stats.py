@@ -19,33 +19,28 @@ class Phase:
         """Of all ranks."""
         return sum(self.tokens_W)
 
-    @property
-    def rate(self) -> float:
-        """Tokens a second."""
-        return self.tokens / self.seconds if self.seconds else 0.0
-
 
 @dataclass
 class GenerationStats:
     """`prefill` has the steps that feed prompts, to which requests past theirs may add a token each; `decode` the rest.
 
-    A response's first token comes with the last of its prompt. Of the `proposed` drafts of this rank's requests
-    `accepted` were right.
+    A response's first token comes with the last of its prompt; `decoded` are those that this rank's requests got in
+    decode steps. Of their `proposed` drafts `accepted` were right.
     """
 
     prefill: Phase = field(default_factory=Phase)
     decode: Phase = field(default_factory=Phase)
     seconds_to_first_token: float | None = None
+    decoded: int = 0
     proposed: int = 0
     accepted: int = 0
 
-    def record(
-        self, phase: Phase, *, tokens_W: Sequence[int], seconds: float, results: Sequence[WorkResult]
-    ) -> None:
+    def record(self, phase: Phase, *, tokens_W: Sequence[int], seconds: float, results: Sequence[WorkResult]) -> None:
         """Add one step to `phase`, to which rank w fed up to `tokens_W[w]` tokens; `results` are this rank's."""
         phase.steps += 1
         phase.tokens_W = tuple(map(sum, zip(phase.tokens_W or [0] * len(tokens_W), tokens_W, strict=True)))
         phase.seconds += seconds
+        self.decoded += sum(len(result.tokens) for result in results) if phase is self.decode else 0
         self.proposed += sum(result.proposed for result in results)
         self.accepted += sum(result.accepted for result in results)
         if self.seconds_to_first_token is None and any(result.tokens for result in results):

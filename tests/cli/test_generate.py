@@ -52,6 +52,16 @@ def test_a_single_response_streams_to_the_same_output(checkpoint: Path, capsys: 
     assert capsys.readouterr().out.startswith(streamed)
 
 
+def test_wrong_guesses_are_no_tokens_of_the_report(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A random model repeats little, so that most of what is fed here is guessed wrong."""
+    words = ["generate", "-m", str(checkpoint), "--temperature", "1", "--max-tokens", "20", "--report", "json"]
+    assert main([*words, "--drafts", "4", "a a a a a a a a a a a a"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    report = document["report"]
+    assert report["drafts"]["proposed"] > report["drafts"]["accepted"]
+    assert report["decode"]["tokens"] == document["completions"][0]["response_tokens"] - 1  # one comes with the prompt
+
+
 def test_the_report_has_the_load_of_every_expert(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["generate", "-m", str(checkpoint), "--max-tokens", "4", "--report", "json", *PROMPTS]
     assert main(words) == 0
