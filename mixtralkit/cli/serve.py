@@ -141,7 +141,7 @@ class Service:
         running = engine.snapshot()
         left = running.running + running.waiting
         if left:
-            aside(f"stopping when {counted(left, 'request')} have ended, or in {self._options.shutdown_timeout:g} s")
+            aside(f"stopping; {counted(left, 'request')} may go on for {self._options.shutdown_timeout:g} s")
         if not server.wait_until_idle(self._options.shutdown_timeout):
             now = engine.snapshot()
             self._cut_off = now.running + now.waiting

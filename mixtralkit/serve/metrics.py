@@ -33,6 +33,8 @@ class Metrics:
         self._step_tokens = self._histogram("iteration_tokens_total", "Tokens fed to the model in a step", _TOKENS)
         self.prompt_tokens = 0
         self.generated_tokens = 0
+        self.guessed_tokens = 0
+        self.right_guesses = 0
         self.ended = Counter(dict.fromkeys(REASONS, 0))
         self._registry.register(_Figures(state, self))
         ProcessCollector(registry=self._registry)
@@ -45,6 +47,8 @@ class Metrics:
     def on_step(self, facts: StepFacts) -> None:
         """The engine has done a step."""
         self._step_tokens.observe(sum(facts.tokens_W))
+        self.guessed_tokens += sum(result.proposed for result in facts.results)
+        self.right_guesses += sum(result.accepted for result in facts.results)
         for seconds in facts.queue_seconds:
             self._queued.observe(seconds)
 
@@ -68,6 +72,8 @@ class _Figures(Collector):
         metrics = self._metrics
         yield self._counter("prompt_tokens", "Tokens of the prompts", metrics.prompt_tokens)
         yield self._counter("generation_tokens", "Tokens generated", metrics.generated_tokens)
+        yield self._counter("spec_decode_num_draft_tokens", "Tokens guessed", metrics.guessed_tokens)
+        yield self._counter("spec_decode_num_accepted_tokens", "Guesses that were right", metrics.right_guesses)
         yield self._ended()
         served = self._state.loaded_model
         if served is None:

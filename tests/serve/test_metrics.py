@@ -7,6 +7,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.serve.rank_states import holders_LE, imbalance, told, total_rows_LE
 from tests.serve.running_server import CONFIG, NAME, RunningServer, make_server, running_server
 
@@ -16,6 +17,8 @@ COUNTERS = (
     "generation_tokens_total",
     "request_success_total",
     "num_preemptions_total",
+    "spec_decode_num_draft_tokens_total",
+    "spec_decode_num_accepted_tokens_total",
     "prefix_cache_queries_total",
     "prefix_cache_hits_total",
     "num_requests_running",
@@ -99,6 +102,14 @@ def test_experts_and_ranks(fresh: RunningServer) -> None:
     assert figures["rank_up", (("rank", "0"),)] == 1
     fresh.server.fail("gone")
     assert read(fresh.url)["rank_up", (("rank", "0"),)] == 0
+
+
+def test_guesses_are_counted(tmp_path: Path) -> None:
+    with running_server(tmp_path, EngineLimits(drafts=4)) as server:
+        server.complete(prompt="to be to be to be", max_tokens=20)
+        stats = server.engine.stats
+        server.until(lambda: read(server.url)["spec_decode_num_draft_tokens_total", MODEL] == stats.proposed > 0)
+        assert read(server.url)["spec_decode_num_accepted_tokens_total", MODEL] == stats.accepted
 
 
 def test_a_client_that_left_is_an_abort(fresh: RunningServer) -> None:
