@@ -13,7 +13,8 @@ from mixtralkit.cli import bench_outputs
 from mixtralkit.cli.bench_table import COLUMNS, csv_text, report_text
 from mixtralkit.cli.main import main
 from mixtralkit.config import to_params_json
-from tests.cli.shell import EXAMPLE, PROGRAM, run
+from tests.cli import small_bench
+from tests.cli.shell import PROGRAM, run
 from tests.random_model import TINY
 
 QUICK = ("--prefill", "16", "--batch-sizes", "1,3", "--repeats", "2")
@@ -30,8 +31,8 @@ def tiny(tmp_path: Path) -> str:
 @pytest.fixture
 def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rates from small buffers: what they are does not matter here."""
-    monkeypatch.setattr(machine_rates, "BUFFER", 1 << 20)
-    monkeypatch.setattr(machine_rates, "SIDE", {"cpu": 64})
+    monkeypatch.setattr(machine_rates, "BUFFER", small_bench.BUFFER)
+    monkeypatch.setattr(machine_rates, "SIDE", small_bench.SIDE)
 
 
 def bench(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
@@ -78,29 +79,28 @@ def test_a_checkpoint_is_measured_in_its_own_dtype_and_quantized(
     assert document["runs"][0]["ranks"][0]["first_token_seconds"] > 0
 
 
-def test_several_world_sizes_are_measured_in_processes_of_their_own(tiny: str, tmp_path: Path) -> None:
-    """Through the real command line, with a dispatch of each kind and all kinds of output."""
+def test_several_world_sizes_are_measured_in_processes_of_their_own(
+    tiny: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each by the real command line, with a dispatch of each kind; and all kinds of output."""
     outputs = [tmp_path / name for name in ("r.json", "r.csv", "r.txt")]
     words = ["--random-weights", "--config", tiny, "--world-sizes", "1,2", "--prefill", "8", "--batch-sizes", "3"]
-    done = run(
-        [*PROGRAM, "bench", *words, "--repeats", "1", *(f"--output={file}" for file in outputs)], OMP_NUM_THREADS="1"
-    )
-    assert done.returncode == 0, done.stderr
+    assert main(["bench", *words, "--repeats", "1", *(f"--output={file}" for file in outputs)]) == 0
+    out, err = capfd.readouterr()
     document = json.loads(outputs[0].read_text())
     assert [measured["world_size"] for measured in document["runs"]] == [1, 2]
     assert [len(measured["ranks"]) for measured in document["runs"]] == [1, 2]
     assert document["runs"][0]["figures"][0]["dispatch"] == "local"
     assert document["runs"][1]["figures"][0]["dispatch"] != "local"
-    assert outputs[2].read_text() == done.stdout == report_text(document) + "\n"
+    assert outputs[2].read_text() == out == report_text(document) + "\n"
     assert outputs[1].read_text() == csv_text(document)
-    assert done.stderr.count("decode, 3 requests: ") == 2
+    assert err.count("decode, 3 requests: ") == 2
 
 
 def test_torchrun_starts_the_tool(tiny: str) -> None:
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    tool = EXAMPLE.replace("example.py", "bench.py")
     words = ["--random-weights", "--config", tiny, "--prefill=8", "--batch-sizes=1", "--repeats=1", "--report=json"]
-    done = run([PROGRAM[0], *command, tool, *words, "--dispatch=collective,all_gather"], OMP_NUM_THREADS="1")
+    done = run([PROGRAM[0], *command, small_bench.__file__, *words, "--dispatch=collective,all_gather"])
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)["runs"][0]["figures"]
     assert [figure["dispatch"] for figure in figures] == ["collective"] * 2 + ["all_gather"] * 2
