@@ -159,3 +159,20 @@ def test_the_bytes_of_tokens_are_what_a_text_grows_by(tokenizer: Tokenizer) -> N
     ids = tokenizer.encode(text, bos=False)
     assert b"".join(tokenizer.bytes_of(token) for token in ids) == f" {text}".encode()
     assert tokenizer.bytes_of(tokenizer.eos_id) == b"</s>"
+
+
+@BOTH
+def test_text_that_goes_on_keeps_the_space_before_its_first_word(tokenizer: Tokenizer) -> None:
+    """So a prompt and what follows it, decoded apart, are together what they are decoded at once."""
+    ids = tokenizer.encode("Hello, my name is", bos=False)
+    for place in range(1, len(ids)):
+        decoder = tokenizer.stream(begun=True)
+        rest = "".join(map(decoder.push, ids[place:])) + decoder.flush()
+        assert tokenizer.decode(ids[:place]) + rest == "Hello, my name is"
+
+
+@BOTH
+def test_pieces_are_the_vocabularys(tokenizer: Tokenizer) -> None:
+    assert [tokenizer.piece(token) for token in (tokenizer.bos_id, tokenizer.eos_id)] == ["<s>", "</s>"]
+    ids = tokenizer.encode("Hello\n", bos=False)
+    assert [tokenizer.piece(token) for token in ids] == ["\u2581Hello", "<0x0A>"]

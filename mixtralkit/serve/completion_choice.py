@@ -43,12 +43,14 @@ class CompletionChoice:
         self._generates = generates
         self._logprobs = CompletionLogprobs(tokenizer, begun=continues and not echo) if logprobs else None
         self._tells_ids = token_ids
-        self._scored: list[TokenLogprobs | None] = [None]  # the prompt's tokens so far; nothing precedes the first
+        self._scored = 0  # tokens of the prompt whose logprobs are in the list
+        self._prompt_logprobs: list[Told] = []
         self._begun = False
 
     def add(self, output: Output) -> Told | None:
         """Take an output; returns the choice of the chunk that tells what is new, None where nothing is."""
-        self._scored += output.prompt_logprobs
+        if self._echo and self._logprobs is not None and not self._begun:
+            self._score(self._logprobs, output.prompt_logprobs)
         if not (output.tokens or output.finish_reason):
             return None  # a part of the prompt has been computed
         if not self._generates:
@@ -76,7 +78,15 @@ class CompletionChoice:
 
     def _echoed(self) -> list[Told]:
         """The prompt, as if it had been generated."""
-        return [{"text": self._prompt.text, "logprobs": self._told(self._prompt.tokens, self._scored)}]
+        logprobs = None if self._logprobs is None else joined(self._prompt_logprobs)
+        return [{"text": self._prompt.text, "logprobs": logprobs}]
+
+    def _score(self, logprobs: CompletionLogprobs, scored: Sequence[TokenLogprobs]) -> None:
+        """Write down those of the prompt's next tokens, as they come: all at once would take long."""
+        known = scored if self._scored else [None, *scored]  # nothing precedes the first token
+        tokens = self._prompt.tokens[self._scored : self._scored + len(known)]
+        self._prompt_logprobs.append(logprobs.write(tokens, known))
+        self._scored += len(tokens)
 
     def _told(self, tokens: Sequence[int], logprobs: Sequence[TokenLogprobs | None]) -> Told | None:
         return None if self._logprobs is None else self._logprobs.write(tokens, logprobs)

@@ -3,12 +3,13 @@
 from typing import Any
 
 from fastapi import APIRouter
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import JSONResponse, Response
 
 from mixtralkit.serve.http_errors import RETRY_SECONDS
 from mixtralkit.serve.metrics import Metrics
 from mixtralkit.serve.server_state import ServerState
+
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"  # the text format that generate_latest writes
 
 
 def health_routes(state: ServerState, metrics: Metrics) -> APIRouter:
@@ -30,6 +31,6 @@ def health_routes(state: ServerState, metrics: Metrics) -> APIRouter:
 
     @router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
     async def metrics_text() -> Response:
-        return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return Response(metrics.text(), media_type=PROMETHEUS)
 
     return router

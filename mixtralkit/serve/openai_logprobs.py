@@ -5,6 +5,7 @@ a byte that need not be a character, or a control token's name.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from mixtralkit.engine.logprobs import TokenLogprobs
@@ -14,6 +15,7 @@ LEAST = -9999.0  # JSON has no infinity
 Told: TypeAlias = dict[str, Any]
 
 
+@lru_cache(1 << 16)  # the vocabulary's size: with 20 alternatives a token, most of the time would go here
 def token_text(tokenizer: Tokenizer, token: int) -> str:
     """How a client reads `token`."""
     byte = tokenizer.byte_of(token)

@@ -70,6 +70,8 @@ class Outputs:
         while True:
             while self._queue:
                 yield self._queue.popleft()
+                if self._queue:
+                    await asyncio.sleep(0)  # others get a turn, and a connection that was just lost is known to be
             if self._error is not None:
                 raise self._error
             if len(self._ended) == self._count:
