@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.strategies.command_line import count, each, rate, some_of
 from benchmarks.strategies.job import ROOT, run_alone, run_on_hosts
 from benchmarks.strategies.rounds import Plan
 from benchmarks.strategies.subjects import SUBJECTS, Subject
 from benchmarks.zipf_checkpoint import CONFIG
 from mixtralkit.errors import MixtralKitError
-from tests.netns import bits_per_second, why_not
+from tests.netns import why_not
 
 RANKS = 2
 ONE_HOST = "none"
@@ -116,22 +117,22 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.prediction_error", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--subjects", type=lambda text: text.split(","), default=list(SUBJECTS))
-    parser.add_argument("--links", type=lambda text: text.split(","), default=[ONE_HOST, "1gbit", "100mbit"])
-    parser.add_argument("--max-tokens", type=int, default=32, help="the longest response")
+    parser.add_argument("--subjects", type=some_of(SUBJECTS), default=tuple(SUBJECTS))
+    parser.add_argument("--links", type=each(_link), default=(ONE_HOST, "1gbit", "100mbit"))
+    parser.add_argument("--max-tokens", type=count, default=32, help="the longest response")
     parser.add_argument("--config", default=CONFIG, help="the shape of the checkpoint of Zipf's law, or a params.json")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "prediction_error", help="checkpoints and logs")
     parser.add_argument("flags", nargs="*", metavar="-- FLAG", help="further flags of every run")
-    options = parser.parse_args(words)
-    for name in options.subjects:
-        if name not in SUBJECTS:
-            parser.error(f"there is no subject {name!r}; choose of {', '.join(SUBJECTS)}")
-    return options
+    return parser.parse_args(words)
+
+
+def _link(text: str) -> str:
+    return text if text == ONE_HOST else rate(text)
 
 
 def _check_link(link: str) -> None:
-    """Raise `ValueError` for what is no rate, and `RuntimeError` where there can be no such link."""
-    if link != ONE_HOST and bits_per_second(link) and (problem := why_not(link)) is not None:
+    """Raise `RuntimeError` where there can be no such link."""
+    if link != ONE_HOST and (problem := why_not(link)) is not None:
         raise RuntimeError(problem)
 
 
@@ -150,7 +151,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 where = "one host" if link == ONE_HOST else f"two hosts, {link}"
                 found.append((f"{name}, {where}", explained_run(subject, link, plan)))
                 print("\n".join(section(*found[-1])), flush=True)
-    except (RuntimeError, ValueError, MixtralKitError) as error:
+    except (RuntimeError, MixtralKitError) as error:
         sys.exit(f"python -m benchmarks.prediction_error: {error}")
     print("\n".join(summary(found)))
 

@@ -11,9 +11,10 @@ few of its experts. The variants take turns; each must give the text of one proc
 import argparse
 import itertools
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.strategies.command_line import count, each, rate, some_of
 from benchmarks.strategies.document import write_results
 from benchmarks.strategies.figures import Outcome, Setting
 from benchmarks.strategies.job import ROOT
@@ -22,7 +23,7 @@ from benchmarks.strategies.subjects import SUBJECTS
 from benchmarks.strategies.variants import DEFAULT, VARIANTS
 from benchmarks.zipf_checkpoint import CONFIG
 from mixtralkit.errors import MixtralKitError
-from tests.netns import bits_per_second, why_not
+from tests.netns import why_not
 
 
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -30,44 +31,17 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.strategies", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--subjects", type=_some_of(SUBJECTS), default=tuple(SUBJECTS))
-    parser.add_argument("--hosts", type=_each(_count), default=(2, 4), help="how many, with commas between them")
-    parser.add_argument("--links", type=_each(_rate), default=("1gbit", "100mbit"), help="rates as tc writes them")
-    parser.add_argument("--variants", type=_some_of(VARIANTS), default=DEFAULT, help=f"of {', '.join(VARIANTS)}")
-    parser.add_argument("--rounds", type=_count, default=3)
-    parser.add_argument("--max-tokens", type=_count, default=64, help="the longest response")
+    parser.add_argument("--subjects", type=some_of(SUBJECTS), default=tuple(SUBJECTS))
+    parser.add_argument("--hosts", type=each(count), default=(2, 4), help="how many, with commas between them")
+    parser.add_argument("--links", type=each(rate), default=("1gbit", "100mbit"), help="rates as tc writes them")
+    parser.add_argument("--variants", type=some_of(VARIANTS), default=DEFAULT, help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--max-tokens", type=count, default=64, help="the longest response")
     parser.add_argument("--config", default=CONFIG, help="the shape of the checkpoint of Zipf's law, or a params.json")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "strategies", help="checkpoints and logs; kept")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="the results' folder")
     parser.add_argument("flags", nargs="*", metavar="-- FLAG", help="further flags of every job")
     return parser.parse_args(words)
-
-
-def _each(parse: Callable[[str], object]) -> Callable[[str], tuple[object, ...]]:
-    return lambda text: tuple(parse(part.strip()) for part in text.split(","))
-
-
-def _some_of(names: Collection[str]) -> Callable[[str], tuple[object, ...]]:
-    def known(name: str) -> str:
-        if name not in names:
-            raise argparse.ArgumentTypeError(f"there is no {name!r}; choose of {', '.join(names)}")
-        return name
-
-    return _each(known)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
-    return int(text)
-
-
-def _rate(text: str) -> str:
-    try:
-        bits_per_second(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
 
 
 def measure(options: argparse.Namespace) -> Path:
@@ -77,8 +51,8 @@ def measure(options: argparse.Namespace) -> Path:
     page = options.results
     for name in options.subjects:
         reference = reference_of(SUBJECTS[name](options.work, options.config), plan)
-        for hosts, rate in itertools.product(options.hosts, options.links):
-            setting = Setting(name, hosts, rate)
+        for hosts, link in itertools.product(options.hosts, options.links):
+            setting = Setting(name, hosts, link)
             for number in range(options.rounds):
                 outcomes += run_round(setting, number, options.variants, reference, plan)
             page = write_results(options.results, outcomes)
@@ -88,8 +62,8 @@ def measure(options: argparse.Namespace) -> Path:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, write and print."""
     options = arguments(words)
-    for rate in options.links:
-        if (problem := why_not(rate)) is not None:
+    for link in options.links:
+        if (problem := why_not(link)) is not None:
             sys.exit(f"python -m benchmarks.strategies: {problem}")
     options.work.mkdir(parents=True, exist_ok=True)
     try:

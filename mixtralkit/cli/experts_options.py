@@ -1,7 +1,7 @@
 """What `mixtralkit experts` can be told. Like options.py, without torch."""
 # ruff: noqa: RUF009 - option() is dataclasses.field() with a name of ours
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from mixtralkit.cli.bench_options import PLOTS
@@ -17,7 +17,7 @@ from mixtralkit.cli.common_options import (
     timeout_option,
     tokenizer_option,
 )
-from mixtralkit.cli.option import option
+from mixtralkit.cli.option import option, options_of
 from mixtralkit.cli.options import GenerateOptions, RankOptions
 from mixtralkit.cli.strategy_values import hot_experts
 from mixtralkit.cli.values import one_of, path, whole
@@ -160,7 +160,6 @@ class ExpertsOptions(LoadRunOptions, TargetOptions, RankOptions):
 
     def _check_no_run(self) -> None:
         """Raise `UsageError` when something is said of a run, and a profile is given."""
-        for item in (*fields(LoadRunOptions), *fields(RankOptions)):
+        for item in (*options_of(LoadRunOptions), *options_of(RankOptions)):
             if getattr(self, item.name) != item.default:
-                flag = "--" + item.name.replace("_", "-")
-                raise UsageError(f"{flag} is for a run, and nothing runs with --profile; leave it out")
+                raise UsageError(f"{item.flag} is for a run, and nothing runs with --profile; leave it out")

@@ -12,7 +12,7 @@ from mixtralkit.moe.placement.cost import ExpertShape, Rates, layer_time
 from mixtralkit.moe.placement.hot_experts import replicate_in_layers
 from mixtralkit.moe.placement.plan import Placement, even_split, same_for_all
 from mixtralkit.moe.placement.rebalance import Demand, rebalance
-from mixtralkit.moe.steering_setup import BUDGET_SHARE
+from mixtralkit.moe.steering_setup import default_budget
 from mixtralkit.sizes import counted, size
 
 # What is taken for true where nothing is measured: ranks on CPUs with a few cores each, in a network of 10 Gbit/s.
@@ -64,9 +64,7 @@ def plan_placements(profile: LoadProfile, topology: Topology, options: ExpertsOp
         return Plan(replicate_in_layers(even, options.hot_experts, topology), "an even split, with --hot-experts")
     budget = options.replica_memory
     if budget is None:
-        # Experts of all layers; of ranks that have unequally many, the most.
-        own = max(map(len, even[0].experts_of_rank)) * model.num_layers * model.expert_bytes
-        budget = own // BUDGET_SHARE
+        budget = default_budget(even, model.expert_bytes)
     rates = _rates(options)
     words = f"up to {size(budget)} of replicas a rank, chosen for {_rate_words(options, rates)}"
     return Plan(_least_time(profile, even, topology, rates, budget), words)

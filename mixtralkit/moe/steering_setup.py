@@ -147,8 +147,13 @@ def replica_budget(strategies: Strategies, placements: Sequence[Placement], shap
     """Bytes that a rank may spend on replicas."""
     if strategies.replica_memory is not None:
         return strategies.replica_memory
-    most = max(experts_held(placements, rank) for rank in range(placements[0].world_size))
-    return most * shape.weight_bytes // BUDGET_SHARE
+    return default_budget(placements, shape.weight_bytes)
+
+
+def default_budget(homes: Sequence[Placement], expert_bytes: int) -> int:
+    """Bytes for replicas where the user does not say: a part of what the experts of that rank take which has most."""
+    most = max(experts_held(homes, rank) for rank in range(homes[0].world_size))
+    return most * expert_bytes // BUDGET_SHARE
 
 
 def _expert_shape(group: Group, spread: Spread) -> ExpertShape:

@@ -49,7 +49,13 @@ def test_what_is_printed() -> None:
     assert everything == "| all | | 1, 50%, -50% | 2, 38%, +50% | |"
 
 
-def test_an_unknown_subject_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        arguments(["--subjects", "demos"])
-    assert "there is no subject 'demos'; choose of zipf, demo" in capsys.readouterr().err
+def test_the_command_line_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert arguments(["--links", "none,1gbit"]).links == ("none", "1gbit")
+    for words, said in (
+        (["--subjects", "demos"], "there is no 'demos'; choose of zipf, demo"),
+        (["--links", "none,fast"], "fast"),
+        (["--max-tokens", "0"], "'0' is no number of at least 1"),
+    ):
+        with pytest.raises(SystemExit):
+            arguments(words)
+        assert said in capsys.readouterr().err
