@@ -1,5 +1,6 @@
 """`mixtralkit serve` and tools/serve.py: the HTTP server on rank 0, the engine on all ranks."""
 
+import ipaddress
 import threading
 
 from mixtralkit.cli.progress import Progress
@@ -95,7 +96,7 @@ class Service:
             request_seconds=options.request_timeout,
         )
         server.start()
-        if not keys and not listener.getsockname()[0].startswith("127."):
+        if not keys and not _is_loopback(listener.getsockname()[0]):
             aside(f"mixtralkit: warning: anyone who reaches {server.url} can use the model: give it an --api-key-file")
         return server
 
@@ -146,6 +147,10 @@ class Service:
             now = engine.snapshot()
             self._cut_off = now.running + now.waiting
         engine.stop(now=True)
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
 
 
 def _nobody(facts: StepFacts) -> None:
