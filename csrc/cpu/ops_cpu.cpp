@@ -197,10 +197,9 @@ std::vector<Segment> segments_of(const Tensor& segments, const Tensor& tables, c
         STD_TORCH_CHECK(s[0] >= 0 && s[1] >= 0 && s[0] <= room && s[1] <= room - s[0], "a segment of ", s[1],
                         " tokens at ", s[0], " does not fit its table of ", tables.size(1), " blocks of ",
                         shape.block_size, " positions");
-        for (int64_t j = 0; j < pieces(s[0] + s[1], shape.block_size); ++j) {
+        for (int64_t j = 0; j < pieces(s[0] + s[1], shape.block_size); ++j)
             STD_TORCH_CHECK(table[j] >= 0 && table[j] < shape.blocks, "there is no block ", table[j], " in a cache of ",
                             shape.blocks, ": entry ", j, " in the table of segment ", i);
-        }
         found.push_back({table, s[0], s[1], row});
         row += s[1];
     }
@@ -216,9 +215,8 @@ Tensor attention(Tensor qkv, Tensor keys, Tensor values, Tensor segments, Tensor
         STD_TORCH_CHECK(t.is_cpu() && t.is_contiguous() && t.dim() == 4,
                         "a cache of [blocks, G, block_size, d] is needed");
     const CacheShape shape{float_kind(keys), keys.size(0), keys.size(1), keys.size(2), keys.size(3)};
-    for (int64_t i = 0; i < 4; ++i) {
+    for (int64_t i = 0; i < 4; ++i)
         STD_TORCH_CHECK(values.size(i) == keys.size(i), "keys and values must be of one shape");
-    }
     STD_TORCH_CHECK(shape.kv_heads > 0 && shape.head_dim > 0 && shape.head_dim % 2 == 0 && heads > 0 && window > 0,
                     "pairs, heads and a window are needed");
     STD_TORCH_CHECK(shape.block_size > 0 && (kChunk % shape.block_size == 0 || shape.block_size % kChunk == 0),
