@@ -16,6 +16,9 @@ MOST_STATES = 25_000  # of a matcher's lexer, 1 to 2 kB each; the default, 250 0
 LONGEST_REASON = 300  # characters of llguidance's message
 BEFORE = "\x02"  # a text's first word gets a space before it; after this byte, which no token joins, nothing is first
 JSON_OBJECT = '{"type": "object"}'
+# Between the parts of JSON: a space, or line breaks and an indentation. Without a bound, a model that likes line breaks
+# writes nothing else until max_tokens is reached.
+JSON_SPACE = r" |\n{1,2}[ \t]{0,40}"
 
 
 class TokenList(Protocol):
@@ -99,7 +102,7 @@ def compile_grammar(tokenizer: "LLTokenizer", grammar: Grammar) -> "LLMatcher":
         if grammar.kind == "regex":
             text = LLMatcher.grammar_from_regex(grammar.text)
         else:
-            text = LLMatcher.grammar_from_json_schema(grammar.text or JSON_OBJECT)
+            text = LLMatcher.grammar_from_json_schema(grammar.text or JSON_OBJECT, {"whitespace_pattern": JSON_SPACE})
     except ValueError as error:
         raise refusal(str(error)) from error
     matcher = LLMatcher(tokenizer, text, log_level=0, limits=limits)

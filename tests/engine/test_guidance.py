@@ -1,11 +1,12 @@
 """What llguidance is told of Mixtral's tokenizers."""
 
+import json
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from mixtralkit.engine.guidance import SentencepieceTokens, compile_grammar, guidance_tokenizer
+from mixtralkit.engine.guidance import ByteTokens, SentencepieceTokens, compile_grammar, guidance_tokenizer
 from mixtralkit.engine.request import Grammar
 from mixtralkit.tokenizer import Tokenizer
 from tests.small_tokenizer import small_tokenizer
@@ -37,3 +38,26 @@ def test_forced_tokens_are_the_usual_ones() -> None:
     tokens = SentencepieceTokens(Tokenizer(V1))
     matcher = compile_grammar(guidance_tokenizer(tokens), Grammar("regex", "temperature"))
     assert matcher.compute_ff_tokens() == tokens("temperature")
+
+
+def _follows(text: str) -> bool:
+    """Whether `text` may begin a JSON object."""
+    matcher = compile_grammar(guidance_tokenizer(ByteTokens()), Grammar("json_object"))
+    return bool(matcher.try_consume_tokens(list(text.encode())) == len(text))
+
+
+@pytest.mark.parametrize("indent", [None, 0, 4, "\t"])
+def test_json_may_be_laid_out_as_usual(indent: int | str | None) -> None:
+    """As Python's json writes it, ten levels deep."""
+    value: object = "end"
+    for level in range(10):
+        value = {"level": level, "below": value, "list": []}
+    assert _follows(json.dumps(value, indent=indent))
+    assert _follows(json.dumps(value, separators=(",", ":")))
+
+
+def test_space_between_the_parts_of_json_has_a_bound() -> None:
+    """A model that likes line breaks would write nothing else until max_tokens is reached."""
+    assert _follows('{\n\n "a"')
+    assert not _follows("{\n\n\n")
+    assert not _follows("{  ")
