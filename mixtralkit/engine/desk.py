@@ -99,13 +99,18 @@ class Desk:
         with self._changed:
             if self._failed is not None:
                 raise EngineClosed(self._failed)
-            if self._room is not None and len(self._tickets) >= self._room:
+            if self.full:
                 raise QueueFull(len(self._tickets))
             number, self._next_number = self._next_number, self._next_number + 1
             self._tickets[number] = ticket
             self._news.arrivals.append(number)
             self._changed.notify()
         return number
+
+    @property
+    def full(self) -> bool:
+        """Whether there is room for no further request."""
+        return self._room is not None and len(self._tickets) >= self._room
 
     def cancel(self, number: int) -> None:
         """End a request as it is, in the next step; without effect where it has ended."""

@@ -87,6 +87,11 @@ class Engine:
         """On rank 0, from any thread: answer `request`; see `Desk.submit`."""
         return self._desk.submit(request, on_output)
 
+    @property
+    def full(self) -> bool:
+        """On rank 0, from any thread: whether there is room for no further request."""
+        return self._desk.full
+
     def cancel(self, number: int) -> None:
         """On rank 0, from any thread: end a request as it is."""
         self._desk.cancel(number)

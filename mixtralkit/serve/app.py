@@ -15,7 +15,9 @@ from mixtralkit.serve.access_log import AccessLog
 from mixtralkit.serve.api_keys import ApiKeys, RequireKey
 from mixtralkit.serve.body_limit import LimitBody
 from mixtralkit.serve.chat_completions import chat_routes
+from mixtralkit.serve.come_again import ComeAgain
 from mixtralkit.serve.completions import completion_routes
+from mixtralkit.serve.full_house import RefuseWhenFull
 from mixtralkit.serve.health import health_routes
 from mixtralkit.serve.http_errors import HttpError, as_http_error, error_response
 from mixtralkit.serve.megatron import megatron_routes
@@ -47,7 +49,8 @@ def make_app(
 
     A body has at most `body_bytes`, and a request is given up `deadline` seconds after it came.
     """
-    desk = RequestDesk(state, metrics, hub, deadline)
+    later = ComeAgain(lambda: metrics.answered)
+    desk = RequestDesk(state, metrics, hub, later, deadline)
     app = _Documented(title="mixtralkit", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     for router in (
         completion_routes(desk),
@@ -62,7 +65,7 @@ def make_app(
         app.include_router(router)
     for kind in (HttpError, HTTPException, MixtralKitError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _answer_error)
-    return AccessLog(RequireKey(LimitBody(app, body_bytes), keys))
+    return AccessLog(RequireKey(RefuseWhenFull(LimitBody(app, body_bytes), state, later), keys))
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from mixtralkit.engine.request import EngineClosed, QueueFull
+from mixtralkit.engine.request import EngineClosed
 from mixtralkit.errors import MixtralKitError, RequestError, TokenizerError
 
 MEGATRON_ROUTE = "/api"
@@ -75,8 +75,6 @@ def as_http_error(error: Exception) -> HttpError:
         return ClientGone()
     if isinstance(error, HTTPException):
         return _of_framework(error)
-    if isinstance(error, QueueFull):
-        return HttpError(429, str(error), code="queue_full")
     if isinstance(error, EngineClosed):
         return HttpError(503, str(error), code="engine_failed")
     if isinstance(error, RequestError | TokenizerError):

@@ -44,6 +44,11 @@ class Metrics:
         self.ended[reason] += 1
         self._answered.observe(seconds)
 
+    @property
+    def answered(self) -> int:
+        """How many requests have been answered to their end."""
+        return self.ended["stop"] + self.ended["length"]
+
     def on_step(self, facts: StepFacts) -> None:
         """The engine has done a step."""
         self._step_tokens.observe(sum(facts.tokens_W))

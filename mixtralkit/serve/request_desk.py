@@ -7,7 +7,9 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from mixtralkit.engine.request import QueueFull
 from mixtralkit.engine.request import Request as EngineRequest
+from mixtralkit.serve.come_again import ComeAgain
 from mixtralkit.serve.heavy_work import LIGHT_BYTES, HeavyWork
 from mixtralkit.serve.http_errors import HttpError
 from mixtralkit.serve.metrics import Metrics
@@ -27,12 +29,13 @@ Body = TypeVar("Body", bound=BaseModel)
 class RequestDesk:
     """`deadline` is how many seconds after its arrival a request is given up."""
 
-    def __init__(self, state: ServerState, metrics: Metrics, hub: OutputHub, deadline: float) -> None:
+    def __init__(self, state: ServerState, metrics: Metrics, hub: OutputHub, later: ComeAgain, deadline: float) -> None:
         self.state = state
         self.heavy = HeavyWork()
         self.ignored = IgnoredFields()
         self._metrics = metrics
         self._hub = hub
+        self._later = later
         self._deadline = deadline
 
     async def read(self, request: Request, model: type[Body]) -> Body:
@@ -49,6 +52,9 @@ class RequestDesk:
         nbytes = LIGHT_BYTES + 1 if any(asked.params.grammar for asked in requests) else 0
         try:
             await self.heavy(nbytes, lambda: outputs.submit(requests))
+        except QueueFull:
+            outputs.close()
+            raise self._later.refusal() from None
         except BaseException:
             outputs.close()
             raise

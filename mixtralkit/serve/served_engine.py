@@ -16,6 +16,10 @@ class ServedEngine(Protocol):
         Raises `RequestError` when the request cannot be served, and `QueueFull` when too many wait already.
         """
 
+    @property
+    def full(self) -> bool:
+        """Whether there is room for no further request."""
+
     def cancel(self, number: int) -> None:
         """End a request as it is; without effect where it has ended."""
 

@@ -68,6 +68,11 @@ class ServerState:
         return "ready", None
 
     @property
+    def full(self) -> bool:
+        """Whether there is no room in the engine for a further request."""
+        return self._served is not None and self._served.engine.full
+
+    @property
     def loaded_model(self) -> Served | None:
         """What is served, None while loading."""
         return self._served

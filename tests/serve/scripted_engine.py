@@ -11,9 +11,10 @@ from mixtralkit.serve.page_state import NOTHING
 
 @dataclass
 class ScriptedEngine:
-    """Takes requests and says nothing by itself; `refuses` is raised by `submit`."""
+    """Takes requests and says nothing by itself; `refuses` is raised by `submit`, before which `full` tells."""
 
     refuses: Exception | None = None
+    full: bool = False
     seen: Snapshot = NOTHING
     asked: dict[int, tuple[Request, OnOutput]] = field(default_factory=dict)
     cancelled: list[int] = field(default_factory=list)

@@ -164,6 +164,22 @@ def test_a_queue_that_is_full_sends_clients_away_for_a_while(server: HttpServer,
     assert post(server).status_code == 503
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/api"])
+def test_a_full_engine_refuses_without_looking_at_the_request(
+    server: HttpServer, engine: ScriptedEngine, path: str
+) -> None:
+    """Which is no JSON here. What needs no room is answered all the same."""
+    engine.full = True
+    response = httpx.post(server.url + path, content=b"x" * 100_000, timeout=10)
+    assert response.status_code == 429
+    assert int(response.headers["retry-after"]) >= 1
+    assert "try again in" in response.text
+    assert get(server, "/v1/models").status_code == 200
+    assert httpx.post(server.url + "/tokenize", json={"prompt": "a"}, timeout=10).status_code == 200
+    engine.full = False
+    assert httpx.post(server.url + "/v1/completions", content=b"x", timeout=10).status_code == 400
+
+
 def test_if_one_of_several_finds_no_place_the_others_give_theirs_back(
     server: HttpServer, engine: ScriptedEngine
 ) -> None:
