@@ -1,5 +1,6 @@
 """Who takes part: how each server is started, with as many places for requests as will be under way."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,8 +65,15 @@ def llama_cpp(work: Path, threads: int, python: Path | None, server: Path | None
         room = ("-np", str(CONCURRENCY), "-c", str(CONCURRENCY * CONTEXT))
         return (str(binary), "-m", str(file), "--host", HOST, "--port", str(port), "-t", str(threads), *room)
 
-    version = version_in(LLAMA_SERVER, python) if server is None else "as given"
+    version = version_in(LLAMA_SERVER, python) if server is None else _own_version(binary)
     return Contender("llama.cpp", version, command, (file,))
+
+
+def _own_version(binary: Path) -> str:
+    """What a server that somebody built says of itself, such as 0.6.0 (build 11434, commit ab12cd3)."""
+    done = subprocess.run([str(binary), "--version"], capture_output=True, text=True, check=False)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("version: ")]
+    return lines[0].removeprefix("version: ") if lines else "unknown"
 
 
 def vllm(work: Path, threads: int, python: Path | None) -> Contender:

@@ -51,7 +51,9 @@ def _draw_timeline(axes: Any, requests: list[dict[str, Any]]) -> None:
     """Each request from its arrival to its end, light until its first token."""
     answered = [(place, each) for place, each in enumerate(requests) if each["answered"]]
     failed = [(place, each) for place, each in enumerate(requests) if not each["answered"]]
-    _draw_lines(axes, [(place, each["started"], each["first"]) for place, each in answered], WAITING, "until the first token")
+    _draw_lines(
+        axes, [(place, each["started"], each["first"]) for place, each in answered], WAITING, "until the first token"
+    )
     spans = [(place, each["started"] + each["first"], each["latency"] - each["first"]) for place, each in answered]
     _draw_lines(axes, spans, WRITING, "answer")
     _draw_lines(axes, [(place, each["started"], each["latency"]) for place, each in failed], FAILED, "failed")

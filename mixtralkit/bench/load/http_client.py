@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import h11
 
-from mixtralkit.bench.load.http_connection import HttpConnection
+from mixtralkit.bench.load.http_connection import HttpConnection, HttpFailed, HttpSilent
 
 # A connection that was idle for longer is not used again: servers close theirs after 5 s and more.
 IDLE_SECONDS = 2.0
@@ -53,9 +53,9 @@ class HttpClient:
         body = b"" if content is None else json.dumps(content).encode()
         length = [("content-type", "application/json"), ("content-length", str(len(body)))]
         request = h11.Request(method=method, target=self._path + path, headers=[*self._headers, *length])
-        connection = await self._connection()
+        connection, status = await self._sent(request, body)
         try:
-            yield HttpResponse((await connection.send(request, body)).status_code, connection.parts())
+            yield HttpResponse(status, connection.parts())
         finally:
             if connection.reusable:
                 self._idle.append(connection)
@@ -72,10 +72,30 @@ class HttpClient:
         while self._idle:
             self._idle.pop().close()
 
-    async def _connection(self) -> HttpConnection:
+    async def _sent(self, request: h11.Request, body: bytes) -> tuple[HttpConnection, int]:
+        """Send a request; returns its connection and the status. Kept ones that the server has closed are left."""
+        while (kept := self._kept()) is not None:
+            try:
+                return kept, await _send(kept, request, body)
+            except HttpSilent:
+                raise
+            except HttpFailed:
+                continue  # it was closed just before, or meanwhile
+        new = await HttpConnection.open(self._host, self._port, self._tls, self._patience)
+        return new, await _send(new, request, body)
+
+    def _kept(self) -> HttpConnection | None:
         while self._idle:
             connection = self._idle.pop()
             if connection.reusable and connection.idle_seconds < IDLE_SECONDS:
                 return connection
             connection.close()
-        return await HttpConnection.open(self._host, self._port, self._tls, self._patience)
+        return None
+
+
+async def _send(connection: HttpConnection, request: h11.Request, body: bytes) -> int:
+    try:
+        return (await connection.send(request, body)).status_code
+    except BaseException:
+        connection.close()
+        raise

@@ -92,6 +92,8 @@ class HttpConnection:
         except (OSError, h11.RemoteProtocolError) as error:
             if self._silent:
                 raise HttpSilent(f"nothing came for {self._patience:g} s") from error
+            if self._reader.at_eof():
+                raise HttpFailed("the server closed the connection before the response was complete") from error
             raise HttpFailed(str(error) or repr(error)) from error
         assert isinstance(event, h11.Event), event  # it is paused only if another request were sent meanwhile
         return event

@@ -19,6 +19,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"  # keeps connections
     server: "OddServer"
+    used = False  # this connection, by an earlier request
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
@@ -32,12 +33,15 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.path, asked, headers, self.client_address))
         if self.path == "/tokenize":
             self._tokenize(asked)
+        elif asked["model"] == "once" and self.used:
+            self.close_connection = True
         elif asked["model"] == "busy":
             self._json(429, {"error": {"message": "come back\nlater", "type": "rate_limit"}})
         elif asked["model"] == "locked" and headers.get("authorization") != f"Bearer {KEY}":
             self._json(401, {"error": {"message": "who are you?"}})
         else:
             self._stream(asked)
+        self.used = True
 
     def _tokenize(self, asked: dict[str, Any]) -> None:
         if self.server.tokens is None:

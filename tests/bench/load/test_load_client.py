@@ -89,7 +89,7 @@ def test_without_usage_pieces_are_counted(server: OddServer) -> None:
         ("busy", "429", "come back later"),
         ("locked", "401", "who are you?"),
         ("failing", "stream", "a rank is gone"),
-        ("cut", "connection", "without sending complete message body"),
+        ("cut", "connection", "closed the connection before the response was complete"),
     ],
 )
 def test_failures_have_their_kind_and_the_next_request_goes_on(
@@ -125,6 +125,13 @@ def test_connections_are_used_again(server: OddServer) -> None:
     before = len(server.asked)
     send(server, "plain", times=3)
     assert len({address for *_, address in server.asked[before:]}) == 1
+
+
+def test_a_kept_connection_that_the_server_has_closed_is_no_failure(server: OddServer) -> None:
+    """The server closes a connection when a second request comes on it; that one goes through a new connection."""
+    before = len(server.asked)
+    assert all(isinstance(result, Answer) for result in send(server, "once", times=3))
+    assert len(server.asked) - before == 3 + 2
 
 
 def test_connections_are_as_many_as_requests_under_way(server: OddServer) -> None:
