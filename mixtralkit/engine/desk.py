@@ -211,15 +211,14 @@ class Desk:
             return
         scores = _new_scores(result, ticket)
         text, taken = ticket.response.push(result.tokens, result.finish)
-        ends = ticket.response.finish_reason
+        if ticket.response.finish_reason:  # before it is told: who hears of the end finds the place free
+            if not result.finish:
+                self._scheduler.cancel(result.number)
+            self._tickets.pop(result.number, None)  # unless `fail` was first
         if result.tokens or scores:
             output = _output(result.number, ticket, text)
             tokens, logprobs = result.tokens[:taken], result.logprobs[:taken]
             ticket.on_output(replace(output, tokens=tokens, logprobs=logprobs, prompt_logprobs=scores))
-        if ends:
-            if not result.finish:
-                self._scheduler.cancel(result.number)
-            self._tickets.pop(result.number, None)  # unless `fail` was first
 
     def _end(self, number: int, reason: FinishReason, error: str | None = None) -> None:
         ticket = self._tickets.pop(number, None)

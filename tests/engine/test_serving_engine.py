@@ -117,6 +117,20 @@ def test_a_full_queue_refuses(folder: Path) -> None:
         _Client(engine)
 
 
+@pytest.mark.parametrize("params", [SHORT, replace(SHORT, stop_token_ids=tuple(range(PIECES))), ENDLESS])
+def test_who_hears_of_the_end_finds_the_place_free(folder: Path, params: SamplingParams) -> None:
+    """A client that asks again at once must not be refused because of its own last request."""
+    engine = _engine(folder, limits={"batch_size": 1, "max_waiting": 0})
+    full: queue.SimpleQueue[tuple[str | None, bool]] = queue.SimpleQueue()
+    with _running(engine):
+        number = engine.submit(Request((1, 50), params), lambda output: full.put((output.finish_reason, engine.full)))
+        while (heard := full.get(timeout=PATIENCE))[0] is None:
+            assert heard[1]
+            if params is ENDLESS:
+                engine.cancel(number)
+        assert not heard[1]
+
+
 def test_what_cannot_be_served_is_refused_at_once(folder: Path) -> None:
     """Before it is anybody's turn: the loop does not even run."""
     engine = _engine(folder, limits={"kv_tokens": 64})
