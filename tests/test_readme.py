@@ -22,6 +22,9 @@ ELSEWHERE = {
     "pip install -r requirements.txt": "make has done so",
     "pip install -e .": "make has done so",
     "ln -s /path/to/Mixtral-8x7B ckpts": "the fixture makes the link",
+    "mixtralkit serve -m demo/shakespeare": "tests/cli/test_serve.py runs it, and ends it",
+    "curl http://127.0.0.1:8000/v1/completions -H 'Content-Type: application/json' "
+    """-d '{"prompt": "ROMEO:", "max_tokens": 40}'""": "tests/test_serving_docs.py asks a server",
     "torchrun --nproc_per_node 4 --nnodes 2 --node_rank 0 --master_addr node0 --master_port 29540 "
     "tools/example.py -m ./ckpts -t ckpts/tokenizer.model": "tests/cli/test_two_hosts.py runs it on two hosts",
 }
