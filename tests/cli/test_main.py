@@ -49,7 +49,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             ["generat"],
-            "there is no verb 'generat' (did you mean generate?); the verbs are generate, chat, experts, merge",
+            "there is no verb 'generat' (did you mean generate?); the verbs are generate, chat, serve, experts",
         ),
         (["help", "merg"], "there is no verb 'merg' (did you mean merge?)"),
         (["--max-tokens"], "there is no verb '--max-tokens'"),
