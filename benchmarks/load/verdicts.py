@@ -1,0 +1,80 @@
+"""What is promised of the server under load, and whether it was so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.load.overload import Crowd
+from benchmarks.load.resources import Growth, growth_of
+from benchmarks.load.storm import BUSY, Aftermath
+
+# A leak of one small object a request would be 1 KB and more. What remains below that, over thousands of requests that
+# begin and end, is the allocator finding room for what is under way: it goes up and down with that, and comes to rest.
+MOST_BYTES_A_REQUEST = 1024
+MOST_GROWTH = 0.01  # of what a process held before, which is as near as resident memory can be told
+MOST_SLOWER = 2.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A promise, what was found, and whether it was kept."""
+
+    promise: str
+    found: str
+    kept: bool
+
+
+def storm_verdicts(after: Aftermath) -> list[Verdict]:
+    """Of the clients that came and went."""
+    counts, state = after.tally.counts, after.state
+    left = {name: state[name] for name in BUSY}
+    growths = [growth_of(series) for series in after.watch.series.values()]
+    return [
+        Verdict(
+            "every stream equals the answer in one piece; nothing else than was asked for comes back",
+            f"{counts['compared']:,} responses compared, {counts['problems']} problems",
+            counts["compared"] > 0 and not counts["problems"],
+        ),
+        Verdict("no request and no block is left", str(left).strip("{}").replace("'", ""), not any(left.values())),
+        Verdict(
+            "memory is flat",
+            ", ".join(f"{growth.bytes_per_second / 1e3:+.1f} KB/s" for growth in growths),
+            all(is_flat(growth, counts["errands"]) for growth in growths),
+        ),
+        Verdict(
+            "no more threads and files than before",
+            _more(growths),
+            not any(growth.more_threads > 0 or growth.more_files > 0 for growth in growths),
+        ),
+    ]
+
+
+def is_flat(growth: Growth, errands: int) -> bool:
+    """Whether a process grows by no more than a small part, or by less a request than a leak would be."""
+    grown = growth.last_bytes - growth.first_bytes
+    return grown <= max(MOST_GROWTH * growth.first_bytes, MOST_BYTES_A_REQUEST * errands)
+
+
+def overload_verdicts(crowds: Sequence[Crowd]) -> list[Verdict]:
+    """Of a crowd that fits, and one of ten times as many."""
+    fitting, far_too_many = crowds
+    assert fitting.first_token is not None
+    assert far_too_many.first_token is not None
+    slower = far_too_many.first_token.p99 / fitting.first_token.p99
+    problems = sum(sum(one.problems.values()) for one in crowds)
+    return [
+        Verdict(
+            f"first tokens of those let in come at most {MOST_SLOWER:g} times later (p99)",
+            f"{slower:.2f} times",
+            slower <= MOST_SLOWER,
+        ),
+        Verdict(
+            "all others get 429 or 503 with Retry-After",
+            f"{sum(far_too_many.refused.values()):,} refusals, {problems} problems",
+            not problems and bool(far_too_many.refused),
+        ),
+    ]
+
+
+def _more(growths: Sequence[Growth]) -> str:
+    threads, files = (max(getattr(growth, f"more_{name}") for growth in growths) for name in ("threads", "files"))
+    return f"{threads:+d} threads, {files:+d} files"
