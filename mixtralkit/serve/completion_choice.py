@@ -41,6 +41,7 @@ class CompletionChoice:
         self._prompt = prompt
         self._echo = echo
         self._generates = generates
+        self._continues = continues
         self._logprobs = CompletionLogprobs(tokenizer, begun=continues and not echo) if logprobs else None
         self._tells_ids = token_ids
         self._scored = 0  # tokens of the prompt whose logprobs are in the list
@@ -78,8 +79,10 @@ class CompletionChoice:
 
     def _echoed(self) -> list[Told]:
         """The prompt, as if it had been generated."""
-        logprobs = None if self._logprobs is None else joined(self._prompt_logprobs)
-        return [{"text": self._prompt.text, "logprobs": logprobs}]
+        if self._logprobs is None:
+            return [{"text": self._prompt.text, "logprobs": None}]
+        self._logprobs.follow(self._prompt.text, begun=self._continues)
+        return [{"text": self._prompt.text, "logprobs": joined(self._prompt_logprobs)}]
 
     def _score(self, logprobs: CompletionLogprobs, scored: Sequence[TokenLogprobs]) -> None:
         """Write down those of the prompt's next tokens, as they come: all at once would take long."""

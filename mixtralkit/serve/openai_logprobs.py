@@ -58,6 +58,11 @@ class CompletionLogprobs:
             self._offset += len(self._decoder.push(token))
         return told
 
+    def follow(self, text: str, *, begun: bool) -> None:
+        """What comes is the response to a prompt that was written here, whose text is `text`."""
+        self._decoder = self._tokenizer.stream(begun=begun)
+        self._offset = len(text)
+
     def _top(self, known: TokenLogprobs) -> dict[str, float]:
         """The likeliest tokens and the chosen one, which may be one of them."""
         pairs = [*known.top, (known.token, known.logprob)]

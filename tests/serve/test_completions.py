@@ -151,6 +151,23 @@ def test_tokens_stand_where_text_offset_says(server: RunningServer) -> None:
     assert only["tokens"] == lists["tokens"][-5:]
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "to  be",  # of which the tokenizer drops a space
+        [1, 50, 3 + 0xE2],  # whose last byte begins a character
+    ],
+)
+def test_after_an_echo_text_offset_counts_from_the_prompts_text(server: RunningServer, prompt: Any) -> None:
+    """Also where the prompt's tokens, one by one, say something else."""
+    alone = server.complete(prompt=prompt, max_tokens=6, logprobs=0)["choices"][0]
+    echoed = server.complete(prompt=prompt, max_tokens=6, logprobs=0, echo=True)["choices"][0]
+    length = len(echoed["text"]) - len(alone["text"])
+    offsets = [offset - length for offset in echoed["logprobs"]["text_offset"]]
+    count = len(alone["logprobs"]["tokens"])
+    assert offsets[-count:] == alone["logprobs"]["text_offset"]
+
+
 def test_what_an_evaluation_harness_asks(server: RunningServer) -> None:
     """Exactly one token is generated even where that is EOS, so that the prompt's logprobs are all but the last."""
     tokens = server.tokenizer.encode(PROMPT)
