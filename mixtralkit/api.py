@@ -63,9 +63,9 @@ def generate(
                 temperature=temperature,
                 top_p=top_p,
                 top_k=top_k,
-                seed=seed + number,
+                seed=seed,
                 stop=stops,
-            ),
+            ).nth(number),
         )
         for number, prompt in enumerate(prompts)
     ]

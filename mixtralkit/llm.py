@@ -4,26 +4,26 @@ import asyncio
 import atexit
 import threading
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import cast
 
 import torch
 
-from mixtralkit.dist.launch import LaunchOptions, close_group, open_group
-from mixtralkit.engine.engine_limits import EngineLimits
+from mixtralkit.dist.launch import LaunchOptions, start_group
+from mixtralkit.engine.engine_limits import STEP_TOKENS, EngineLimits
 from mixtralkit.engine.output import Output
 from mixtralkit.engine.request import Completion, Request, SamplingParams
 from mixtralkit.engine.whole_responses import WholeResponses
 from mixtralkit.errors import RankFailure, RequestError, UsageError
 from mixtralkit.moe.strategies import Strategies
 from mixtralkit.ops.quantized_weight import quant_kind
-from mixtralkit.session.session import open_session
+from mixtralkit.session.session import Session, open_session
 from mixtralkit.session.settings import OnProgress, SessionSettings
 
-_LAST_WORDS = 0.2  # seconds until an engine that has failed has told why
+_LAST_WORDS = 5.0  # seconds until ranks that have failed know whose fault it was
 
 Prompt = str | Sequence[int]  # text, or token ids, which begin with BOS where the model wants one
 
@@ -42,6 +42,8 @@ class LLM:
     and guesses up to `drafts` tokens a step. `dispatch` and `strategies` are how tokens travel and what is done about
     it. `timeout` seconds is how long ranks wait for each other; `on_progress` is told the bytes loaded, of how many.
     Raises the errors of the checkpoint, the tokenizer, the placement and the launch.
+
+    `rank` is which of the ranks this is.
     """
 
     def __init__(
@@ -67,21 +69,24 @@ class LLM:
             quantize=None if quantize is None else quant_kind(quantize),
             dispatch=dispatch,
             strategies=strategies or Strategies(),
-            limits=EngineLimits(batch_size=batch_size, kv_tokens=kv_tokens, drafts=drafts),
+            limits=EngineLimits(
+                batch_size=batch_size,
+                step_tokens=max(STEP_TOKENS, batch_size),
+                kv_tokens=kv_tokens,
+                drafts=drafts,
+            ),
         )
-        self._group = open_group(LaunchOptions(device=device, collective_timeout=timeout, join_timeout=timeout))
-        session = open_session(self._group, settings, on_progress)
-        self._engine, self.tokenizer = session.engine, session.tokenizer
-        self._failure: BaseException | None = None
+        launch = LaunchOptions(device=device, collective_timeout=timeout, join_timeout=timeout)
+        self._failure: Exception | None = None
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="mixtralkit", daemon=True)
+        opened: Future[Session] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(launch, settings, on_progress, opened), name="mixtralkit", daemon=True
+        )
         self._thread.start()
+        session = opened.result()
+        self._engine, self.tokenizer, self.rank = session.engine, session.tokenizer, session.group.rank
         atexit.register(self.close)
-
-    @property
-    def rank(self) -> int:
-        """Which of the ranks this is."""
-        return self._group.rank
 
     def generate(
         self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None
@@ -96,20 +101,19 @@ class LLM:
             return []
         for request in requests:
             self._engine.check(request)
-        ended = threading.Semaphore(0)
-        whole = WholeResponses(None, lambda place, completion: ended.release())
+        whole = WholeResponses()
         numbers = whole.submit_all(requests, self._engine.submit)
         try:
-            for _ in requests:
-                ended.acquire()
+            whole.wait()
         except BaseException:
             for number in numbers:
                 self._engine.cancel(number)
             raise
-        completions = whole.completions()
-        for completion in completions:
-            self._check(completion.error)
-        return completions
+        try:
+            return whole.completions()
+        except RequestError:
+            self._check_ranks()
+            raise
 
     async def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> AsyncIterator[Output]:
         """What is new of the response, as it comes; on ranks other than 0 nothing.
@@ -126,19 +130,24 @@ class LLM:
             with suppress(RuntimeError):  # the loop is closed: nobody listens any more
                 loop.call_soon_threadsafe(outputs.put_nowait, output)
 
-        number = self._engine.submit(request, take)
+        number = await asyncio.to_thread(self._engine.submit, request, take)
         try:
             finished = False
             while not finished:
                 output = await outputs.get()
-                self._check(output.error)
+                if output.error is not None:
+                    await asyncio.to_thread(self._check_ranks)
+                    raise RequestError(output.error)
                 finished = output.finish_reason is not None
                 yield output
         finally:
             self._engine.cancel(number)
 
     def close(self) -> None:
-        """Give everything back when all requests have ended, on all ranks together. Harmless when called again."""
+        """Give everything back when all requests have ended, on all ranks together. Harmless when called again.
+
+        Raises what ended the engine on this rank, or `RankFailure` naming the rank that was lost.
+        """
         if self._closed:
             return
         self._closed = True
@@ -146,8 +155,8 @@ class LLM:
         if self.rank == 0:
             self._engine.stop()
         self._thread.join()
-        if self._failure is None:
-            close_group(self._group)
+        if self._failure is not None:
+            raise self._failure
 
     def __enter__(self) -> "LLM":
         return self
@@ -155,21 +164,30 @@ class LLM:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
-
-    def _run(self) -> None:
         try:
-            self._engine.run()
+            self.close()
+        except Exception:
+            if error is None:  # otherwise that one is to be seen
+                raise
+
+    def _run(
+        self, launch: LaunchOptions, settings: SessionSettings, on_progress: OnProgress, opened: "Future[Session]"
+    ) -> None:
+        try:
+            with start_group(launch) as group:
+                session = open_session(group, settings, on_progress)
+                opened.set_result(session)
+                session.engine.run()
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller's thread tells it
             self._failure = error
+            if not opened.done():
+                opened.set_exception(error)
 
-    def _check(self, error: str | None) -> None:
-        if error is None:
-            return
-        self._thread.join(_LAST_WORDS)
+    def _check_ranks(self) -> None:
+        """Raise `RankFailure` if the engine has failed, which it may be about to tell."""
+        self._thread.join(_LAST_WORDS if self._engine.failed else 0)
         if self._failure is not None:
             raise RankFailure(str(self._failure)) from self._failure
-        raise RequestError(error)
 
     def _requests(
         self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
@@ -177,7 +195,7 @@ class LLM:
         every = _each(prompts)
         params = SamplingParams() if params is None else params
         if isinstance(params, SamplingParams):
-            each = [replace(params, seed=params.seed + place) for place in range(len(every))]
+            each = [params.nth(place) for place in range(len(every))]
         elif len(params) == len(every):
             each = list(params)
         else:

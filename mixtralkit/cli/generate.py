@@ -3,7 +3,6 @@
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from mixtralkit.cli.explain import explain
@@ -71,8 +70,7 @@ def requests_of(session: Session, options: GenerateOptions, prompts: Sequence[st
     config = session.model.config
     requests = []
     for number, prompt in enumerate(prompts):
-        params = replace(options.params, seed=options.seed + number)
-        requests.append(Request(tuple(session.tokenizer.encode(prompt)), params))
+        requests.append(Request(tuple(session.tokenizer.encode(prompt)), options.params.nth(number)))
         requests[-1].check(config.vocab_size, config.context)
     return requests
 

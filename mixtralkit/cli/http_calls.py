@@ -14,6 +14,16 @@ _EVENT = b"data: "
 _END = b"[DONE]"
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """None of the routes needs any, and a key is for the server that was named."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow nothing: the answer is an error then."""
+
+
+_opener = urllib.request.build_opener(_NoRedirects)
+
+
 class ServerError(MixtralKitError):
     """The server cannot be reached, or refused what it was asked."""
 
@@ -50,7 +60,7 @@ def _open(url: str, body: Any, method: str, key: str | None, timeout: float) -> 
     data = None if body is None else json.dumps(body).encode()
     try:
         request = urllib.request.Request(url, data, headers, method=method or None)
-        return cast(HTTPResponse, urllib.request.urlopen(request, timeout=timeout))
+        return cast(HTTPResponse, _opener.open(request, timeout=timeout))
     except urllib.error.HTTPError as error:
         raise ServerError(f"{url} answered {error.code}: {_words(error.read()) or error.reason}") from error
     except (OSError, ValueError, HTTPException) as error:

@@ -32,7 +32,10 @@ class RemoteConversation(Talk):
         self._base = options.url.rstrip("/").removesuffix("/v1") + "/v1"
         self._key = client_api_key()
         models = call(f"{self._base}/models", key=self._key, timeout=options.timeout)
-        self.model = str(models["data"][0]["id"])
+        try:
+            self.model = str(models["data"][0]["id"])
+        except (KeyError, IndexError, TypeError) as error:
+            raise ServerError(f"{options.url} names no model; it does not speak OpenAI's API") from error
 
     def answer(self) -> None:
         """Answer the last message, showing text as it comes; one that fails is as if it had not been said."""

@@ -1,6 +1,7 @@
 """`mixtralkit serve` and tools/serve.py: the HTTP server on rank 0, the engine on all ranks."""
 
 import ipaddress
+import signal
 import threading
 
 from mixtralkit.cli.progress import Progress
@@ -23,6 +24,12 @@ from mixtralkit.session.session import Session, open_session
 from mixtralkit.sizes import counted
 
 _LAST_WORDS = 0.8  # seconds for telling clients of a failure
+
+
+class StoppedLoading(MixtralKitError):
+    """The server was told to stop before it was ready."""
+
+    exit_status = 128 + signal.SIGTERM
 
 
 class CutShort(MixtralKitError):
@@ -108,6 +115,8 @@ class Service:
             progress.update(done, total)
             if server is not None:
                 server.loading(done, total)
+                if self._stopping:
+                    raise StoppedLoading("told to stop while the model was loading")
 
         options = self._options
         limits = EngineLimits(
@@ -126,17 +135,17 @@ class Service:
 
     def _begin(self, session: Session) -> None:
         """Let the server have the engine, unless it has been told to stop meanwhile."""
+        server, engine = self._server, session.engine
         with self._lock:
-            self._engine = session.engine
-            stopping = self._stopping
-        if self._server is None:
-            return
-        if stopping:
-            session.engine.stop()
-            return
-        self._server.serve(session.engine, session.tokenizer, context=session.engine.context)
-        room = counted(session.engine.kv_tokens, "token")
-        say(f"serving {self._server.state.model_name} at {self._server.url}, with room for {room} of all requests")
+            self._engine = engine
+            if server is None:
+                return
+            if self._stopping:
+                engine.stop()
+                return
+            server.serve(engine, session.tokenizer, context=engine.context)
+            room = counted(engine.kv_tokens, "token")
+            say(f"serving {server.state.model_name} at {server.url}, with room for {room} of all requests")
 
     def _drain(self, server: HttpServer, engine: Engine) -> None:
         running = engine.snapshot()
@@ -145,7 +154,7 @@ class Service:
             aside(f"stopping; {counted(left, 'request')} may go on for {self._options.shutdown_timeout:g} s")
         if not server.wait_until_idle(self._options.shutdown_timeout):
             now = engine.snapshot()
-            self._cut_off = now.running + now.waiting
+            self._cut_off = max(1, now.running + now.waiting)  # one may be done, and its client still reading
         engine.stop(now=True)
 
 

@@ -11,7 +11,7 @@ from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.session.session import Session, open_session
 from mixtralkit.session.settings import SessionSettings
 
-STEP_TOKENS = 4096
+LONG_STEP = 4096
 
 
 def load_session(group: Group, options: GenerateOptions | ChatOptions, batch_size: int) -> Session:
@@ -21,7 +21,7 @@ def load_session(group: Group, options: GenerateOptions | ChatOptions, batch_siz
     """
     limits = EngineLimits(
         batch_size=batch_size,
-        step_tokens=max(STEP_TOKENS, batch_size),
+        step_tokens=max(LONG_STEP, batch_size),
         kv_tokens=options.kv_tokens,
         drafts=options.drafts,
     )

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 
 from mixtralkit.env import colours_wanted
 from mixtralkit.log import ROOT
@@ -31,8 +32,9 @@ def shows_colours() -> bool:
 
 
 def aside(text: str, *, end: str = "\n") -> None:
-    """Write to the standard error: what is not the answer."""
-    print(text, end=end, file=sys.stderr, flush=True)
+    """Write to the standard error: what is not the answer. Nothing depends on its being read."""
+    with suppress(OSError):
+        print(text, end=end, file=sys.stderr, flush=True)
 
 
 def complain(message: str) -> None:

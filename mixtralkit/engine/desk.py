@@ -91,14 +91,14 @@ class Desk:
         """Take in a request; returns its number. `on_output` is called in the engine's thread and must be quick.
 
         Raises `RequestError` when the request cannot be served, `QueueFull` when too many wait already, and
-        `EngineClosed` after a failure.
+        `EngineClosed` after `stop` or a failure.
         """
         self.check(request)
         response = Response(request.params, self._tokenizer, continues=request.continues)
         ticket = _Ticket(request, response, on_output)
         with self._changed:
-            if self._failed is not None:
-                raise EngineClosed(self._failed)
+            if self._failed is not None or self._closing:
+                raise EngineClosed(self._failed or "the engine takes no requests any more")
             if self.full:
                 raise QueueFull(len(self._tickets))
             number, self._next_number = self._next_number, self._next_number + 1
@@ -112,6 +112,11 @@ class Desk:
         """Whether there is room for no further request."""
         return self._room is not None and len(self._tickets) >= self._room
 
+    @property
+    def failed(self) -> bool:
+        """Whether `fail` was called."""
+        return self._failed is not None
+
     def cancel(self, number: int) -> None:
         """End a request as it is, in the next step; without effect where it has ended."""
         with self._changed:
@@ -119,7 +124,7 @@ class Desk:
             self._changed.notify()
 
     def stop(self, *, now: bool = False) -> None:
-        """Have the engine's loop end when every request has ended; `now` ends them as they are."""
+        """Take no more requests, and have the engine's loop end when all have ended; `now` ends them as they are."""
         with self._changed:
             self._closing = True
             if now:
@@ -127,13 +132,16 @@ class Desk:
             self._changed.notify()
 
     def reopen(self) -> None:
-        """After the loop has ended: the next one goes on until `stop` is called again."""
-        self._closing = False
+        """Take requests again, for another loop that goes on until `stop` is called."""
+        with self._changed:
+            self._closing = False
 
     def fail(self, error: str) -> None:
         """End all requests with an error, and take no more: the ranks cannot go on."""
-        self._failed = error
-        for number in list(self._tickets):
+        with self._changed:
+            self._failed = error
+            numbers = list(self._tickets)
+        for number in numbers:
             self._end(number, "error", error)
 
     def plan(self, *, may_wait: bool) -> StepPlan:

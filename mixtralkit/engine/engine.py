@@ -92,6 +92,11 @@ class Engine:
         """On rank 0, from any thread: whether there is room for no further request."""
         return self._desk.full
 
+    @property
+    def failed(self) -> bool:
+        """On rank 0, from any thread: whether a step has failed, so that no request is answered any more."""
+        return self._desk.failed
+
     def cancel(self, number: int) -> None:
         """On rank 0, from any thread: end a request as it is."""
         self._desk.cancel(number)
@@ -99,10 +104,6 @@ class Engine:
     def stop(self, *, now: bool = False) -> None:
         """On rank 0, from any thread: have `run` return when all requests have ended, which `now` ends as they are."""
         self._desk.stop(now=now)
-
-    def fail(self, error: str) -> None:
-        """On rank 0, from any thread: end all requests with an error, and take no more."""
-        self._desk.fail(error)
 
     def snapshot(self) -> Snapshot:
         """On rank 0, from any thread: how things stand."""
@@ -134,12 +135,13 @@ class Engine:
         All ranks must call this together; what the others pass is not looked at. `on_text(number, text)` is called as
         text comes and `on_completion(number, completion)` when a request has ended, in the engine's second thread.
         Once `interrupted`, the running requests end as they are and the waiting ones are left out.
-        Raises `RequestError` before any work when a request cannot be served.
+        Raises `RequestError` before any work when a request cannot be served, and in the end when one has failed.
         """
         whole = WholeResponses(on_text, on_completion)
         if self._control.rank == 0:
             for request in requests:
                 self.check(request)
+            self._desk.reopen()
             whole.submit_all(requests, self._desk.submit)
             self._desk.stop()
         self.run(interrupted)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mixtralkit.errors import UsageError
-from mixtralkit.model.kv_cache import BLOCK_SIZE
+from mixtralkit.model.kv_cache import BLOCK_SIZE, CHUNK
 
 STEP_TOKENS = 512
 
@@ -33,6 +33,15 @@ class EngineLimits:
             value = getattr(self, name)
             if value < least:
                 raise UsageError(f"the engine's {name} is {value}; it must be at least {least}")
+        if self.step_tokens < self.batch_size:
+            raise UsageError(
+                f"the engine's step_tokens is {self.step_tokens}; each of the {self.batch_size} requests of batch_size "
+                "needs one"
+            )
+        if CHUNK % self.block_size and self.block_size % CHUNK:
+            raise UsageError(
+                f"the engine's block_size is {self.block_size}; a divisor or multiple of {CHUNK} is needed"
+            )
         for name, value, least in (("kv_tokens", self.kv_tokens, 2), ("max_waiting", self.max_waiting, 0)):
             if value is not None and value < least:
                 raise UsageError(f"the engine's {name} is {value}; it must be at least {least}")

@@ -8,13 +8,15 @@ to do whatever they are (engine/step_plan.py).
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 
 from torch import nn
 
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.desk import Desk
 from mixtralkit.engine.lockstep import Outcome, lead
+from mixtralkit.engine.second_thread import SecondThread
 from mixtralkit.engine.step_plan import StepPlan
 
 
@@ -33,7 +35,7 @@ class Leader:
 
     def run(self, interrupted: Callable[[], bool]) -> None:
         """Step until the desk closes; once `interrupted`, it does so now."""
-        with ThreadPoolExecutor(1, "engine") as self._second:
+        with SecondThread("engine") as self._second:
             hook = self._last_layer.register_forward_pre_hook(lambda *_: self._begin_planning())
             try:
                 self._steps(interrupted)
@@ -57,14 +59,17 @@ class Leader:
             if taking is not None:
                 taking.result()  # it was done before `coming` was made; here its errors come out
             outcomes = lead(self._control, coming, mine)
-            taking = self._second.submit(self._desk.take, plan, outcomes, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            taking = self._second.submit(partial(self._desk.take, plan, outcomes, seconds))
             plan = coming
-        outcome = self._step(plan)  # nothing but requests to be forgotten
-        self._second.submit(self._desk.take, plan, [outcome], 0.0).result()
+        if taking is not None:
+            taking.result()
+        outcome = self._step(plan)  # requests to be forgotten, and nothing else
+        self._second.submit(partial(self._desk.take, plan, [outcome], 0.0)).result()
 
     def _begin_planning(self) -> None:
         if self._coming is None:
-            self._coming = self._second.submit(self._desk.plan, may_wait=self._may_wait)
+            self._coming = self._second.submit(partial(self._desk.plan, may_wait=self._may_wait))
 
     def _next_plan(self) -> StepPlan:
         self._begin_planning()

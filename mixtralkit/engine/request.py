@@ -1,7 +1,7 @@
 """What a user asks for, and what comes back. Needs neither torch nor numpy, so that a refusal comes at once."""
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mixtralkit.engine.allowed import Test, above_0, bias, check, count_or_none, each, number, switch, text, utf8, whole
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 FinishReason = Literal["eos", "stop", "length", "context", "interrupted", "error"]
 GrammarKind = Literal["json_schema", "json_object", "regex"]
+SEEDS = 2**63
 LONGEST_GRAMMAR = 64 * 1024  # bytes: what a real schema needs many times over
 
 
@@ -108,6 +109,10 @@ class SamplingParams:
                 object.__setattr__(self, field, float(value))
         at_most = f"at most max_tokens, {self.max_tokens}"
         check("min_tokens", self.min_tokens, self.min_tokens <= self.max_tokens, at_most)
+
+    def nth(self, place: int) -> "SamplingParams":
+        """The same for request `place` of several that were asked for together: it draws with a seed of its own."""
+        return replace(self, seed=(self.seed + place) % SEEDS)
 
     def to_json(self) -> dict[str, Any]:
         """What differs from the defaults, as JSON can say it."""

@@ -2,6 +2,7 @@
 
 import torch
 
+CHUNK = 64  # positions that attention takes together: blocks are parts of a chunk, or several
 BLOCK_SIZE = 16  # positions; docs/log.md has what other sizes cost
 
 

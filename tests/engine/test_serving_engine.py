@@ -146,16 +146,18 @@ def test_what_cannot_be_served_is_refused_at_once(folder: Path) -> None:
 
 
 def test_stopping_waits_for_the_requests_or_does_not(folder: Path) -> None:
-    engine = _engine(folder)
-    with _running(engine):
-        client = _Client(engine)
-        engine.stop()
-        assert client.wait()[-1].finish_reason == "length"
-    with _running(engine):
-        client = _Client(engine, ENDLESS)
-        client.hear()
-        engine.stop(now=True)
-        assert client.wait()[-1].finish_reason == "interrupted"
+    """Meanwhile, and afterwards, no request is taken that nobody would answer."""
+    for now, reason in ((False, "length"), (True, "interrupted")):
+        engine = _engine(folder)
+        with _running(engine):
+            client = _Client(engine, ENDLESS if now else SHORT)
+            client.hear()
+            engine.stop(now=now)
+            with pytest.raises(EngineClosed, match="takes no requests any more"):
+                _Client(engine)
+            assert client.wait()[-1].finish_reason == reason
+        with pytest.raises(EngineClosed):
+            _Client(engine)
 
 
 def test_a_failing_step_fails_all_requests_and_closes(folder: Path) -> None:
