@@ -94,3 +94,32 @@ def test_the_same_answers_under_torchrun(llm: LLM, tmp_path: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines() == expected
+
+
+FAILING = """
+from mixtralkit import LLM
+from mixtralkit.errors import RankFailure
+
+def fail(tokens_W):
+    raise ValueError("no paper in the printer")
+
+with LLM(MODEL, timeout=20) as llm:
+    if llm.rank == 1:
+        llm._engine._before_step = fail
+    try:
+        llm.generate("ROMEO:")
+    except RankFailure as error:
+        print("lost:", error, flush=True)
+"""
+
+
+def test_the_error_of_a_rank_is_told_there_and_named_elsewhere(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FAILING.replace("MODEL", repr(str(DEMO))))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(DEMO.parents[1])}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert run.returncode != 0
+    assert "ValueError: no paper in the printer" in run.stderr
+    assert "lost: rank 1" in run.stdout
+    assert "no paper in the printer" in run.stdout
