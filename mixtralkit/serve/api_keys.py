@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from starlette.datastructures import Headers
@@ -10,11 +10,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mixtralkit.errors import UsageError
 from mixtralkit.serve.http_errors import HttpError, error_response
-
-# The page's files hold no secrets, and a browser sends no key with them; what the page then asks for needs one.
-_OPEN_ROUTES = ("/", "/health/live")
-_OPEN_FOLDER = "/page/"
-_CLOSED_FILES = ("/page/state.json",)
 
 
 class ApiKeys:
@@ -68,15 +63,16 @@ class ApiKeys:
 
 
 class RequireKey:
-    """Middleware that answers 401 to whoever has no key."""
+    """Middleware that answers 401 to whoever has no key; the paths `open_to_all` need none, spelled as they are."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeys, open_to_all: Container[str]) -> None:
         self._app = app
         self._keys = keys
+        self._open = open_to_all
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if _is_open(scope["path"]) or self._keys.accepts(Headers(scope=scope).get("authorization")):
+        if scope["path"] in self._open or self._keys.accepts(Headers(scope=scope).get("authorization")):
             await self._app(scope, receive, send)
             return
         error = HttpError(
@@ -86,10 +82,6 @@ class RequireKey:
             headers={"www-authenticate": "Bearer"},
         )
         await error_response(scope["path"], error)(scope, receive, send)
-
-
-def _is_open(path: str) -> bool:
-    return path in _OPEN_ROUTES or (path.startswith(_OPEN_FOLDER) and path not in _CLOSED_FILES)
 
 
 def _digest(key: bytes) -> bytes:

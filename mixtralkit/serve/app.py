@@ -26,8 +26,9 @@ from mixtralkit.serve.metrics import Metrics
 from mixtralkit.serve.models_route import model_routes
 from mixtralkit.serve.openai_schema import ChatRequest, CompletionRequest
 from mixtralkit.serve.output_hub import OutputHub
-from mixtralkit.serve.page_files import page_routes
+from mixtralkit.serve.page_files import page_paths, page_routes
 from mixtralkit.serve.page_state import page_state_routes
+from mixtralkit.serve.plain_path import RefuseOddPaths
 from mixtralkit.serve.request_desk import RequestDesk
 from mixtralkit.serve.route_docs import add_schemas
 from mixtralkit.serve.server_state import ServerState
@@ -65,7 +66,8 @@ def make_app(
         app.include_router(router)
     for kind in (HttpError, HTTPException, MixtralKitError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _answer_error)
-    return AccessLog(RequireKey(RefuseWhenFull(LimitBody(app, body_bytes), state, later), keys))
+    answers = RefuseOddPaths(RefuseWhenFull(LimitBody(app, body_bytes), state, later))
+    return AccessLog(RequireKey(answers, keys, open_to_all=page_paths() | {"/health/live"}))
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

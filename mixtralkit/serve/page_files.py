@@ -40,7 +40,7 @@ class _File:
 def page_routes() -> APIRouter:
     """The routes of the files that the folder has now."""
     router = APIRouter(include_in_schema=False)
-    files = {path.relative_to(FOLDER).as_posix(): _read(path) for path in FOLDER.rglob("*") if path.suffix in _TYPES}
+    files = {name: _read(FOLDER / name) for name in _names()}
 
     @router.api_route("/", methods=["GET", "HEAD"])
     async def index(request: Request) -> Response:
@@ -51,6 +51,15 @@ def page_routes() -> APIRouter:
         return _answer(files.get(name), request)
 
     return router
+
+
+def page_paths() -> frozenset[str]:
+    """Where the files are. They hold no secrets, and a browser sends no key with them."""
+    return frozenset({"/", *(f"/page/{name}" for name in _names())})
+
+
+def _names() -> list[str]:
+    return [path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.suffix in _TYPES]
 
 
 def _read(path: Path) -> _File:

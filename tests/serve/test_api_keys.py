@@ -29,6 +29,15 @@ ROUTES = (
     ("GET", "/openapi.json"),
     ("GET", "/nowhere"),
     ("DELETE", "/v1/models"),
+    ("GET", "/page/state.json%0a"),
+    ("GET", "/page/state.json/"),
+    ("GET", "/page//state.json"),
+    ("GET", "/page/nothing.js"),
+    ("GET", "/metrics%0a"),
+    ("GET", "/health/live%0a"),
+    ("GET", "/%0a"),
+    ("POST", "/api%0a"),
+    ("POST", "/v1/completions%0A"),
 )
 
 
@@ -79,6 +88,14 @@ def test_any_of_the_keys_is_right(guarded: RunningServer, key: str) -> None:
 def test_the_page_and_whether_it_lives_are_open(guarded: RunningServer) -> None:
     for path in ("/", "/health/live", "/page/icon.svg"):
         assert ask(guarded, "GET", path, None)[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/page/state.json%0a", "/metrics%0a", "/v1/models%0A", "/page/icon.svg%0a", "/%7f"])
+def test_a_path_with_control_characters_is_nowhere(guarded: RunningServer, path: str) -> None:
+    """A route's pattern would take a line end after it, which no comparison of paths reckons with."""
+    status, _, body = ask(guarded, "GET", path, f"Bearer {KEYS[0]}")
+    assert status == 404
+    assert json.loads(body)["error"]["code"] == "not_found"
 
 
 def test_no_body_is_read_before_the_key(guarded: RunningServer) -> None:
