@@ -87,8 +87,11 @@ def as_http_error(error: Exception) -> HttpError:
 
 def error_response(path: str, error: HttpError) -> JSONResponse:
     """The response that says `error` to whoever asked for `path`."""
-    body = {"message": str(error)} if path == MEGATRON_ROUTE else error.body()
-    return JSONResponse(body, error.status, headers=error.headers)
+    if path != MEGATRON_ROUTE:
+        return JSONResponse(error.body(), error.status, headers=error.headers)
+    # Of its two routes with one path, the framework tells the methods of the first one alone.
+    allowed = {"allow": "POST, PUT"} if error.status == 405 else {}
+    return JSONResponse({"message": str(error)}, error.status, headers={**error.headers, **allowed})
 
 
 def _of_framework(error: HTTPException) -> HttpError:

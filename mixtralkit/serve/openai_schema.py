@@ -88,7 +88,7 @@ class SamplingFields(Checked):
     ignore_eos: bool | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     logit_bias: Annotated[dict[Token, Bias], Field(max_length=MOST_BIASES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -60,6 +61,7 @@ FIELDS: list[dict[str, Any]] = [
     {"min_p": 1.1},
     {"presence_penalty": 3},
     {"repetition_penalty": 0},
+    {"repetition_penalty": 0.001},
     {"logit_bias": {"5": 101}},
     {"logit_bias": {"x": 1}},
     {"logit_bias": {"-1": 1}},
@@ -84,6 +86,7 @@ FIELDS: list[dict[str, Any]] = [
     {"guided_regex": "a" * 100_000},
     {"guided_json": {"type": "nothing"}},
     {"structured_outputs": {"grammar": "x"}},
+    {"guided_regex": "()", "min_tokens": 3},  # found out by the engine: nothing may come
 ]
 
 
@@ -100,6 +103,7 @@ def test_a_value_out_of_bounds(server: RunningServer, fields: dict[str, Any]) ->
     response = server.post("/v1/completions", {"prompt": "to be", **fields})
     assert response.status_code == 400, response.text
     assert len(response.content) < 2000  # what was sent is not sent back
+    assert "retry-after" not in response.headers  # it would be wrong again
 
 
 def test_numbers_that_are_not_in_json_are_none(server: RunningServer) -> None:
@@ -153,7 +157,9 @@ def test_a_body_of_a_hundred_megabytes(server: RunningServer) -> None:
 
 def test_a_client_that_asks_first_need_not_send(server: RunningServer) -> None:
     """As curl does with long bodies."""
-    head = b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\nexpect: 100-continue\r\n\r\n"
+    head = (
+        b"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 100000000\r\nexpect: 100-continue\r\n\r\n"
+    )
     assert exchange(server, head).startswith(b"HTTP/1.1 413 ")
 
 
@@ -175,8 +181,8 @@ def exchange(server: RunningServer, sent: bytes) -> bytes:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # how TLS begins
         b"GET / HTTP/1.1\r\nx: " + b"a" * 100_000 + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"".join(b"x%d: a\r\n" % number for number in range(20_000)) + b"\r\n",
-        b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: -5\r\n\r\n",
-        b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: -5\r\n\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
     ],
 )
 def test_what_is_no_http(server: RunningServer, sent: bytes) -> None:
@@ -191,13 +197,31 @@ def test_a_head_that_does_not_come_to_its_end(server: RunningServer, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(HttpProtocol, "head_seconds", 0.2)
         assert exchange(server, b"") == b""
-        assert exchange(server, b"GET / HTTP/1.1\r\nhost: a\r\n") == b""
+        assert exchange(server, b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n") == b""
+
+
+@pytest.mark.parametrize("rest", [b"x", b"x" * 50])
+def test_a_body_that_goes_on_after_its_answer(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, rest: bytes
+) -> None:
+    """404 is said before the body has come; then it must come to its end soon, and another request after it."""
+    monkeypatch.setattr(HttpProtocol, "head_seconds", 0.3)
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 50\r\n\r\n")
+        received = b""
+        while not received.endswith(b"}}"):
+            received += connection.recv(65536)
+        assert received.startswith(b"HTTP/1.1 404 ")
+        connection.sendall(rest)
+        with suppress(ConnectionResetError):
+            assert connection.recv(65536) == b""
 
 
 def test_more_connections_than_there_may_be(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(HttpProtocol, "most_connections", 0)
-        answer = exchange(server, b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n")
+        answer = exchange(server, b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"retry-after" in answer
 
@@ -208,6 +232,7 @@ def test_a_page_that_does_not_exist(server: RunningServer) -> None:
             response = client.get(path)
             assert response.status_code == 404
             assert response.json()["error"]["message"]
-        wrong = client.get("/v1/completions")
-    assert wrong.status_code == 405
-    assert wrong.headers["allow"] == "POST"
+        for path, methods in (("/v1/completions", {"POST"}), ("/api", {"POST", "PUT"})):
+            wrong = client.delete(path)
+            assert wrong.status_code == 405
+            assert {*wrong.headers["allow"].split(", ")} == methods
