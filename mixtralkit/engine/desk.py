@@ -215,7 +215,7 @@ class Desk:
     def _tell(self, result: WorkResult, ticket: _Ticket) -> None:
         ticket.cached = self._scheduler.cached_tokens(result.number)
         if result.error is not None:
-            self._end(result.number, "error", result.error)
+            self._end(result.number, "error", result.error, refused=result.refused)
             return
         scores = _new_scores(result, ticket)
         text, taken = ticket.response.push(result.tokens, result.finish)
@@ -228,10 +228,11 @@ class Desk:
             tokens, logprobs = result.tokens[:taken], result.logprobs[:taken]
             ticket.on_output(replace(output, tokens=tokens, logprobs=logprobs, prompt_logprobs=scores))
 
-    def _end(self, number: int, reason: FinishReason, error: str | None = None) -> None:
+    def _end(self, number: int, reason: FinishReason, error: str | None = None, *, refused: bool = False) -> None:
         ticket = self._tickets.pop(number, None)
         if ticket is not None:
-            ticket.on_output(replace(_output(number, ticket, ticket.response.end(reason)), error=error))
+            output = _output(number, ticket, ticket.response.end(reason))
+            ticket.on_output(replace(output, error=error, refused=refused))
 
 
 def _output(number: int, ticket: _Ticket, text: str) -> Output:

@@ -15,6 +15,10 @@ GROUPS = 4  # for each value that is asked for: more make the bound tighter, and
 WIDTH = 256  # fewer groups take longer, as maxima are found in so many of them at a time
 
 
+class BadLogits(RequestError):
+    """A model gave logits that are no numbers, which is not the fault of the request that it was for."""
+
+
 def largest(values: Floats, count: int) -> Indices:
     """The indices of the `count` largest values, best first; of equal values the first come first.
 
@@ -27,10 +31,10 @@ def largest(values: Floats, count: int) -> Indices:
 
 
 def largest_logit(logits_V: Floats) -> float:
-    """The largest of a model's logits. Raises `RequestError` for a row with a NaN or an infinity."""
+    """The largest of a model's logits. Raises `BadLogits` for a row with a NaN or an infinity."""
     best = float(logits_V.max())  # a NaN anywhere is the maximum
     if not math.isfinite(best):
-        raise RequestError(f"the model's logits are no finite numbers (their largest is {best}); check its weights")
+        raise BadLogits(f"the model's logits are no finite numbers (their largest is {best}); check its weights")
     return best
 
 

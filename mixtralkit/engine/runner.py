@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from mixtralkit.engine.largest import BadLogits
 from mixtralkit.engine.running import Feed, RunningRequest
 from mixtralkit.engine.sampling import Sampler
 from mixtralkit.engine.step_plan import StepPlan, Work, WorkResult
@@ -86,4 +87,5 @@ class Runner:
         try:
             return request.take(feed, logits_RV)
         except RequestError as error:
-            return WorkResult(number=request.number, fed=feed.start, error=str(error))
+            refused = not isinstance(error, BadLogits)
+            return WorkResult(number=request.number, fed=feed.start, error=str(error), refused=refused)

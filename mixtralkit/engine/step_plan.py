@@ -103,7 +103,8 @@ class WorkResult:
     `fed` is how many of its tokens are in the cache now, in all. `tokens` are the new ones, accepted drafts included:
     none while the prompt is being fed. Of `proposed` drafts `accepted` were right. `logprobs` are parallel to `tokens`,
     `prompt_logprobs` to the prompt's tokens fed in this step (but the first of all, which nothing predicts); both are
-    empty unless asked for. `error` says why the request failed, and is None if it did not.
+    empty unless asked for. `error` says why the request failed, and is None if it did not; `refused` is whether what it
+    asked for is the reason.
     """
 
     number: int
@@ -115,6 +116,7 @@ class WorkResult:
     logprobs: tuple[TokenLogprobs, ...] = ()
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     error: str | None = None
+    refused: bool = False
 
 
 # Looked up once, as plans and results are made in every step.

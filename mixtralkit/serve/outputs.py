@@ -112,4 +112,5 @@ class Outputs:
 def _broken(output: Output) -> HttpError:
     if output.finish_reason == "interrupted":
         return HttpError(503, "the server stopped before the request was answered", code="server_draining")
-    return HttpError(503, output.error or "the engine could not go on with the request", code="engine_error")
+    message = output.error or "the engine could not go on with the request"
+    return HttpError(400, message) if output.refused else HttpError(503, message, code="engine_error")

@@ -60,6 +60,7 @@ results = st.builds(
     logprobs,
     logprobs,
     st.none() | st.text(),
+    st.booleans(),
 )
 
 
