@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -12,7 +13,7 @@ from mixtralkit.serve.http_errors import HttpError
 MOST_CONNECTIONS = 4096
 HEAD_BYTES = 32 * 1024  # request line and headers
 HEAD_SECONDS = 10.0
-STALL_SECONDS = 30.0  # for which a client may not read, while the buffer for it is full
+STALL_SECONDS = 30.0  # for which a client may read nothing, while the buffer for it is full
 LINGER_SECONDS = 1.0  # in which a refused client may read why
 
 
@@ -26,7 +27,7 @@ class HttpProtocol(H11Protocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._head = _Patience(self, self.head_seconds)
-        self._reading = _Patience(self, self.stall_seconds)
+        self._reading = _Patience(self, self.stall_seconds, shrinks=self._unsent)
         self._lingering = _Patience(self, LINGER_SECONDS)
         self._refused = False
 
@@ -39,14 +40,17 @@ class HttpProtocol(H11Protocol):
             self._head.begin()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; a head that has begun must be complete in time."""
-        if self._refused or self.transport.is_closing():
-            return
+        """Take bytes; a head that has begun must be complete in time, and so must a body that is answered already."""
+        if self._refused or self.transport.is_closing() or self.conn.their_state is h11.MUST_CLOSE:
+            return  # after the only request of a connection nothing counts
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
+        answered = self.conn.our_state is h11.DONE
+        if self.conn.their_state is h11.IDLE or (self.conn.their_state is h11.SEND_BODY and answered):
+            self._head.begin()  # uvicorn's own timer for idle connections ended with the first byte
+        else:
             self._head.end()
-        elif self.conn.trailing_data[0]:
-            self._head.begin()
+        if self.conn.their_state is h11.DONE:
+            self._read_ahead()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the timers."""
@@ -70,6 +74,16 @@ class HttpProtocol(H11Protocol):
         self._head.end()
         self._refuse(HttpError(400, "this is not a valid HTTP request, or its headers are too long"))
 
+    def _read_ahead(self) -> None:
+        """Go on reading while a request is answered, where uvicorn would not: else nobody sees that its client goes."""
+        if len(self.conn.trailing_data[0]) > HEAD_BYTES:
+            self.transport.abort()
+        else:
+            self.flow.resume_reading()
+
+    def _unsent(self) -> int:
+        return self.transport.get_write_buffer_size()
+
     def _refuse(self, error: HttpError) -> None:
         """Answer, and then only listen for a moment: to close at once could make the client lose the answer."""
         body = json.dumps(error.body()).encode()
@@ -83,18 +97,29 @@ class HttpProtocol(H11Protocol):
 
 
 class _Patience:
-    """Ends a connection that keeps the server waiting, from the first `begin` to `end`, for so many seconds."""
+    """Ends a connection that keeps the server waiting, from the first `begin` to `end`, for so many seconds.
 
-    def __init__(self, protocol: H11Protocol, seconds: float) -> None:
+    Where there is `shrinks`, it is asked then, and if it tells less than before, the time begins again.
+    """
+
+    def __init__(self, protocol: H11Protocol, seconds: float, shrinks: Callable[[], int] = lambda: 0) -> None:
         self._protocol = protocol
         self._seconds = seconds
+        self._shrinks = shrinks
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
         if self._timer is None:
-            self._timer = self._protocol.loop.call_later(self._seconds, self._protocol.transport.abort)
+            self._timer = self._protocol.loop.call_later(self._seconds, self._look, self._shrinks())
 
     def end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _look(self, before: int) -> None:
+        self._timer = None
+        if self._shrinks() < before:
+            self.begin()
+        else:
+            self._protocol.transport.abort()

@@ -16,6 +16,7 @@ from mixtralkit.serve.http_protocol import HttpProtocol
 from tests.serve.running_server import CONFIG, RunningServer, running_server
 
 END = b"\r\n0\r\n\r\n"  # of a body in chunks
+FEW_STEPS = 5  # in which the engine must have heard of an end: those of a few milliseconds
 LONG = {"prompt": "to be", "max_tokens": CONFIG.context, "ignore_eos": True}
 
 
@@ -34,9 +35,8 @@ def connect(server: RunningServer, body: dict[str, Any], path: str = "/v1/comple
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that little is enough to fill it
     connection.connect((host, int(port)))
     content = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-    )
+    lines = [f"POST {path} HTTP/1.1", "host: 127.0.0.1", "content-type: application/json"]
+    head = "\r\n".join([*lines, f"content-length: {len(content)}", "", ""])
     connection.sendall(head.encode() + content)
     return connection
 
@@ -53,9 +53,37 @@ def test_who_hangs_up_is_forgotten(slow_server: RunningServer, stream: bool, n: 
     before = slow_server.engine.snapshot().steps
     connection = connect(slow_server, {**LONG, "stream": stream, "n": n})
     slow_server.until(lambda: slow_server.engine.snapshot().steps > before + 3)
+    at_close = slow_server.engine.snapshot().steps
     connection.close()
     slow_server.until(lambda: all_free(slow_server))
-    assert slow_server.engine.snapshot().steps < before + CONFIG.context
+    assert slow_server.engine.snapshot().steps <= at_close + FEW_STEPS
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n", b"x" * 200_000])
+def test_who_says_more_and_hangs_up_is_forgotten(slow_server: RunningServer, more: bytes) -> None:
+    """Bytes after the request, while it is answered, do not hide the end of the connection."""
+    before = slow_server.engine.snapshot().steps
+    connection = connect(slow_server, {**LONG, "stream": True})
+    slow_server.until(lambda: slow_server.engine.snapshot().steps > before + 3)
+    with suppress(ConnectionError):  # of what is too much the rest is not taken
+        connection.sendall(more)
+    time.sleep(0.05)  # in which the server reads it
+    at_close = slow_server.engine.snapshot().steps
+    connection.close()
+    slow_server.until(lambda: all_free(slow_server))
+    assert slow_server.engine.snapshot().steps <= at_close + FEW_STEPS
+
+
+def test_requests_one_after_the_other_without_waiting(slow_server: RunningServer) -> None:
+    """What is sent ahead is answered in its turn; what comes after the last request does not count."""
+    ask = b"GET /v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+    with connect(slow_server, {**LONG, "max_tokens": 20}) as connection:
+        connection.settimeout(30)
+        connection.sendall((ask + b"\r\n") * 3 + ask + b"connection: close\r\n\r\n\r\n")
+        received = b""
+        while part := connection.recv(1 << 16):
+            received += part
+    assert received.count(b"HTTP/1.1 200 OK") == 5
 
 
 def test_who_hangs_up_in_the_queue_is_forgotten(slow_server: RunningServer) -> None:
@@ -65,6 +93,7 @@ def test_who_hangs_up_in_the_queue_is_forgotten(slow_server: RunningServer) -> N
     slow_server.until(lambda: slow_server.engine.snapshot().waiting == 1)
     waiting.close()
     slow_server.until(lambda: slow_server.engine.snapshot().waiting == 0, seconds=2)
+    assert slow_server.engine.snapshot().running == 2  # not because there was a place for it
     for connection in running:
         connection.close()
     slow_server.until(lambda: all_free(slow_server))
@@ -103,6 +132,24 @@ def test_who_reads_slowly_gets_everything(slow_server: RunningServer) -> None:
     connection.close()
     assert received.count(b"data: ") == 121
     assert b"data: [DONE]" in received
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_reads_on_is_not_given_up(
+    slow_server: RunningServer, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """However often the time of a client that reads nothing passes before the server's buffer is empty."""
+    monkeypatch.setattr(HttpProtocol, "stall_seconds", 0.3)
+    asked = {"prompt": [5] * 400, "max_tokens": 90, "ignore_eos": True, "logprobs": 20, "echo": True, "n": 2}
+    end = END if stream else b"}}"
+    received, started = b"", time.monotonic()
+    with connect(slow_server, {**asked, "stream": stream}) as connection:
+        connection.settimeout(30)
+        while not received.endswith(end) and (part := connection.recv(4096)):
+            received += part
+            time.sleep(0.01)
+    assert received.endswith(end)
+    assert time.monotonic() - started > 1.0  # else this says nothing
 
 
 def test_sixty_requests_some_of_which_leave(slow_server: RunningServer) -> None:
