@@ -73,7 +73,7 @@ def test_streams_add_up_to_the_answers(llm: LLM) -> None:
 def test_a_request_that_cannot_be_served_is_refused_before_any_work(llm: LLM) -> None:
     steps = llm._engine.snapshot().steps
     with pytest.raises(RequestError, match="the prompt has no tokens"):
-        llm.generate(["ROMEO:", []])
+        llm.generate([[1], []])
     assert llm._engine.snapshot().steps == steps
 
 

@@ -34,6 +34,11 @@ def test_the_text_is_that_of_generate(alone: Served) -> None:
     assert told["model"] == "shakespeare"
 
 
+def test_only_this_machine_is_listened_to(alone: Served) -> None:
+    """Unless --host says something else."""
+    assert alone.url.startswith("http://127.0.0.1:")
+
+
 def test_requests_are_logged_without_what_they_say(alone: Served) -> None:
     alone.complete(prompt="a secret\n\x1b[2J", max_tokens=2)
     assert any('"route": "/v1/completions"' in line and '"status": 200' in line for line in alone.errors)
@@ -46,7 +51,7 @@ def test_chat_with_url_talks_to_it(alone: Served) -> None:
     done = run([*PROGRAM, "chat", *words], stdin="Who is there?\nAnd you?\n")
     assert done.returncode == 0, done.stderr
     messages = [{"role": "user", "content": "Who is there?"}]
-    for line in ("And you?", None):
+    for line in ("And you?", ""):
         body = {"messages": messages, "max_tokens": 6, "temperature": 0}
         told = httpx.post(f"{alone.url}/v1/chat/completions", json=body, timeout=60).json()
         text = told["choices"][0]["message"]["content"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mixtralkit.engine.largest import largest
+from mixtralkit.engine.largest import Floats, largest
 
 
 @pytest.mark.parametrize("size", [1, 2, 255, 256, 1000, 4099])  # below and above the width of the groups, and odd
@@ -11,7 +11,7 @@ from mixtralkit.engine.largest import largest
 @pytest.mark.parametrize("distinct", [1, 3, 10**6])  # all equal, many equal, hardly any
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_as_a_stable_sort(size: int, count: int, distinct: int, dtype: type) -> None:
-    values = np.random.default_rng(size + count).integers(0, distinct, size).astype(dtype)
+    values: Floats = np.random.default_rng(size + count).integers(0, distinct, size).astype(dtype)
     assert largest(values, count).tolist() == np.argsort(-values, kind="stable")[:count].tolist()
 
 

@@ -50,7 +50,7 @@ def _requests() -> list[Request]:
         SamplingParams(max_tokens=12, temperature=0.7, top_p=0.9, seed=2, ignore_eos=True),
         SamplingParams(max_tokens=40, temperature=2.0, top_k=9, seed=3, frequency_penalty=0.5),
         SamplingParams(max_tokens=16, ignore_eos=True, prompt_logprobs=1),
-        SamplingParams(max_tokens=30, temperature=1.0, min_p=0.02, seed=4, logit_bias={5: 3.0}),
+        SamplingParams(max_tokens=30, temperature=1.0, min_p=0.02, seed=4, logit_bias=((5, 3.0),)),
         SamplingParams(max_tokens=22, min_tokens=20, presence_penalty=1.0),
     ]
     return [Request(tuple(prompt), own) for prompt, own in zip(prompts, params, strict=True)]

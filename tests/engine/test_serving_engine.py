@@ -182,17 +182,18 @@ def test_a_failing_step_fails_all_requests_and_closes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-def test_running_out_of_memory_fails_that_batch_and_not_the_engine(folder: Path, error: Exception) -> None:
+def test_running_out_of_memory_fails_that_batch_and_not_the_engine(
+    folder: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = _engine(folder)
     model = engine._runner._model
-    whole = model.next_token_logits
 
     def fail_once(*arguments: Any) -> torch.Tensor:
-        model.next_token_logits = whole
+        monkeypatch.undo()
         raise error
 
     (alone,) = _engine(folder).generate([Request((1, 50), SHORT)])
-    model.next_token_logits = fail_once
+    monkeypatch.setattr(model, "next_token_logits", fail_once)
     with _running(engine):
         last = _Client(engine).wait()[-1]
         assert (last.finish_reason, last.error) == ("error", "out of memory; send less at a time")
