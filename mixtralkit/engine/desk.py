@@ -87,13 +87,14 @@ class Desk:
         if request.params.grammar is not None:
             self._vocabulary.grammars.check(request.params.grammar)
 
-    def submit(self, request: Request, on_output: OnOutput) -> int:
+    def submit(self, request: Request, on_output: OnOutput, *, checked: bool = False) -> int:
         """Take in a request; returns its number. `on_output` is called in the engine's thread and must be quick.
 
-        Raises `RequestError` when the request cannot be served, `QueueFull` when too many wait already, and
-        `EngineClosed` after `stop` or a failure.
+        One that has been `checked` is taken in at once, whatever its grammar. Raises `RequestError` when the request
+        cannot be served, `QueueFull` when too many wait already, and `EngineClosed` after `stop` or a failure.
         """
-        self.check(request)
+        if not checked:
+            self.check(request)
         response = Response(request.params, self._tokenizer, continues=request.continues)
         ticket = _Ticket(request, response, on_output)
         with self._changed:

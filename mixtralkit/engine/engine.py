@@ -53,6 +53,7 @@ class Engine:
         vocabulary = Vocabulary(tokenizer, model.config.vocab_size)
         cache = model.new_cache(num_blocks, limits.block_size)
         self.stats = GenerationStats()
+        self.grammars = vocabulary.grammars
         self.context = min(model.config.context, num_blocks * limits.block_size)
         self.kv_tokens = num_blocks * limits.block_size * control.size
         self._control = control
@@ -83,9 +84,9 @@ class Engine:
         """On rank 0, from any thread: raise `RequestError` when the request cannot be served."""
         self._desk.check(request)
 
-    def submit(self, request: Request, on_output: OnOutput) -> int:
+    def submit(self, request: Request, on_output: OnOutput, *, checked: bool = False) -> int:
         """On rank 0, from any thread: answer `request`; see `Desk.submit`."""
-        return self._desk.submit(request, on_output)
+        return self._desk.submit(request, on_output, checked=checked)
 
     @property
     def full(self) -> bool:

@@ -1,20 +1,22 @@
 """Responses that follow a grammar: which tokens may come next, by the package llguidance."""
 
-from functools import cached_property, lru_cache
+import threading
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mixtralkit.engine.grammar_trial import try_grammar
+from mixtralkit.engine.grammar_trial import Unjudged, try_grammar
 from mixtralkit.engine.guidance import SentencepieceTokens, compile_grammar, guidance_tokenizer, refusal
 from mixtralkit.engine.largest import Floats, Indices
 from mixtralkit.engine.request import Grammar
+from mixtralkit.errors import RequestError
 from mixtralkit.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-KEPT = 256  # grammars that were found to be good: those who use one mostly use it again
+KEPT = 256  # grammars that were checked last: those who use one mostly use it again, with a fault too
 SPACE = b" "
 
 
@@ -23,14 +25,24 @@ class Grammars:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._good = lru_cache(maxsize=KEPT)(try_grammar)
+        self._faults: dict[Grammar, str] = {}  # of the last that were checked, the latest last; nothing for good ones
+        self._remembering = threading.Lock()
+
+    def knows(self, grammar: Grammar) -> bool:
+        """Whether `grammar` was checked not long ago, so that `check` takes no time."""
+        return grammar in self._faults
 
     def check(self, grammar: Grammar) -> None:
         """Raise `RequestError` when `grammar` cannot be used. The first time it takes a tenth of a second, or seconds.
 
         Threads may call it at the same time.
         """
-        self._good(grammar)
+        fault = self._faults.get(grammar)
+        if fault is None:
+            fault = _fault(grammar)
+            self._remember(grammar, fault)
+        if fault:
+            raise RequestError(fault)
 
     def start(self, grammar: Grammar) -> "GrammarState":
         """The state of a response that has not begun; `grammar` has been checked, on this rank or another.
@@ -39,6 +51,12 @@ class Grammars:
         that one request could end another. Raises `RequestError` as `check` does.
         """
         return GrammarState(compile_grammar(self._guidance, grammar), self._first_words)
+
+    def _remember(self, grammar: Grammar, fault: str) -> None:
+        with self._remembering:
+            if len(self._faults) >= KEPT:
+                del self._faults[next(iter(self._faults))]
+            self._faults[grammar] = fault
 
     @cached_property
     def _tokens(self) -> SentencepieceTokens:
@@ -59,6 +77,17 @@ class Grammars:
         ]
         bare = [ids.get(self._tokens.tokens[token][len(SPACE) :], -1) for token in spaced]
         return np.array(spaced, dtype=np.intp), np.array(bare, dtype=np.intp)
+
+
+def _fault(grammar: Grammar) -> str:
+    """Why `grammar` cannot be used, nothing if it can. Raises `Unjudged`."""
+    try:
+        try_grammar(grammar)
+    except Unjudged:
+        raise
+    except RequestError as error:
+        return str(error)
+    return ""
 
 
 class GrammarState:

@@ -15,6 +15,12 @@ from mixtralkit.errors import RequestError
 SECONDS = 2  # of CPU time, for Python's start too; a large schema takes tenths of a second
 PATIENCE = 20.0  # seconds by the clock, on a machine that is busy with other things
 MEMORY = 2 << 30  # bytes of address space
+
+
+class Unjudged(RequestError):
+    """It could not be found out, this time, whether a grammar can be used."""
+
+
 CHILD = """
 import json, resource, sys
 path, kind, text, seconds, memory = json.load(sys.stdin)
@@ -30,7 +36,7 @@ sys.stdout.write(json.dumps(fault(kind, text)))
 def try_grammar(grammar: Grammar) -> None:
     """Raise `RequestError` when `grammar` has a fault or takes too long to prepare. Takes at least a tenth of a second.
 
-    Threads may call it at the same time.
+    Raises `Unjudged` on a machine that is too busy. Threads may call it at the same time.
     """
     told = json.dumps([sys.path, grammar.kind, grammar.text, SECONDS, MEMORY])
     try:
@@ -42,7 +48,9 @@ def try_grammar(grammar: Grammar) -> None:
             timeout=PATIENCE,
             check=True,
         )
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+    except subprocess.TimeoutExpired as error:
+        raise Unjudged("grammar could not be prepared as the machine is busy; try again later") from error
+    except subprocess.CalledProcessError as error:
         raise RequestError(
             f"grammar cannot be prepared in {SECONDS} seconds and {MEMORY >> 30} GiB; simplify it: smaller numbers of "
             "repetitions, fewer alternatives and constraints"

@@ -15,7 +15,6 @@ from mixtralkit.serve.access_log import AccessLog
 from mixtralkit.serve.api_keys import ApiKeys, RequireKey
 from mixtralkit.serve.body_limit import LimitBody
 from mixtralkit.serve.chat_completions import chat_routes
-from mixtralkit.serve.come_again import ComeAgain
 from mixtralkit.serve.completions import completion_routes
 from mixtralkit.serve.full_house import RefuseWhenFull
 from mixtralkit.serve.health import health_routes
@@ -25,13 +24,11 @@ from mixtralkit.serve.megatron_schema import MegatronRequest
 from mixtralkit.serve.metrics import Metrics
 from mixtralkit.serve.models_route import model_routes
 from mixtralkit.serve.openai_schema import ChatRequest, CompletionRequest
-from mixtralkit.serve.output_hub import OutputHub
 from mixtralkit.serve.page_files import page_paths, page_routes
 from mixtralkit.serve.page_state import page_state_routes
 from mixtralkit.serve.plain_path import RefuseOddPaths
 from mixtralkit.serve.request_desk import RequestDesk
 from mixtralkit.serve.route_docs import add_schemas
-from mixtralkit.serve.server_state import ServerState
 from mixtralkit.serve.tokenizer_routes import DetokenizeRequest, TokenizeRequest, tokenizer_routes
 
 BODIES: tuple[type[BaseModel], ...] = (
@@ -43,15 +40,12 @@ BODIES: tuple[type[BaseModel], ...] = (
 )
 
 
-def make_app(
-    state: ServerState, metrics: Metrics, hub: OutputHub, *, keys: ApiKeys, body_bytes: int, deadline: float
-) -> ASGIApp:
+def make_app(desk: RequestDesk, metrics: Metrics, *, keys: ApiKeys, body_bytes: int) -> ASGIApp:
     """The ASGI application. No other site's page may read its answers: it has no CORS headers.
 
-    A body has at most `body_bytes`, and a request is given up `deadline` seconds after it came.
+    A body has at most `body_bytes`.
     """
-    later = ComeAgain(lambda: metrics.answered)
-    desk = RequestDesk(state, metrics, hub, later, deadline)
+    state = desk.state
     app = _Documented(title="mixtralkit", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     for router in (
         completion_routes(desk),
@@ -66,7 +60,7 @@ def make_app(
         app.include_router(router)
     for kind in (HttpError, HTTPException, MixtralKitError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _answer_error)
-    answers = RefuseOddPaths(RefuseWhenFull(LimitBody(app, body_bytes), state, later))
+    answers = RefuseOddPaths(RefuseWhenFull(LimitBody(app, body_bytes), state, desk.later))
     return AccessLog(RequireKey(answers, keys, open_to_all=page_paths() | {"/health/live"}))
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from mixtralkit.engine.request import Request as EngineRequest
 from mixtralkit.serve.completion_choice import CompletionChoice, Prompt
+from mixtralkit.serve.http_errors import HttpError
 from mixtralkit.serve.openai_answer import OpenAIAnswer
 from mixtralkit.serve.openai_schema import CompletionRequest
 from mixtralkit.serve.request_desk import RequestDesk
@@ -20,6 +21,7 @@ from mixtralkit.serve.usage import Usage
 from mixtralkit.tokenizer import Tokenizer
 
 DEFAULT_MAX_TOKENS = 16
+MOST_RESPONSES = 1024  # to all the prompts of a request
 
 
 def completion_routes(desk: RequestDesk) -> APIRouter:
@@ -33,6 +35,7 @@ def completion_routes(desk: RequestDesk) -> APIRouter:
         desk.check_model(body)
         desk.ignored.look_at(body.model_extra)
         check_alternatives(body)
+        check_count(body)
         prompts = await desk.heavy(_size(body), lambda: read_prompts(body, served.tokenizer))
         asked = _Asked(body, prompts)
         requests = asked.requests()
@@ -44,11 +47,23 @@ def completion_routes(desk: RequestDesk) -> APIRouter:
     return router
 
 
+def check_count(body: CompletionRequest) -> None:
+    """Raise `HttpError` 400 for more responses than a request may ask for."""
+    count = len(_several(body)) * (body.n or 1)
+    if count > MOST_RESPONSES:
+        message = f"n: {count} responses are asked for, and at most {MOST_RESPONSES} can be; send several requests"
+        raise HttpError(400, message, param="n")
+
+
 def read_prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[Prompt]:
     """The prompts in tokens. Text gets a BOS token before it; ids are taken as they are."""
+    return [_read_prompt(prompt, tokenizer, echo=bool(body.echo)) for prompt in _several(body)]
+
+
+def _several(body: CompletionRequest) -> Sequence[Any]:
+    """The prompts, which may be one."""
     given = body.prompt
-    several: Sequence[Any] = [given] if isinstance(given, str) or isinstance(given[0], int) else given
-    return [_read_prompt(prompt, tokenizer, echo=bool(body.echo)) for prompt in several]
+    return [given] if isinstance(given, str) or isinstance(given[0], int) else given
 
 
 def _read_prompt(prompt: str | list[int], tokenizer: Tokenizer, *, echo: bool) -> Prompt:

@@ -2,7 +2,7 @@
 
     {"error": {"message": "n: at most 128", "type": "invalid_request_error", "param": "n", "code": null}}
 
-429 and 503 come with Retry-After, upon which the openai client tries again.
+429 and 503 come with Retry-After, upon which the openai client tries again, or with what keeps it from that.
 """
 
 import re
@@ -30,7 +30,10 @@ _PARAM = re.compile(r"(\w+)(?: is |: )")
 
 
 class HttpError(Exception):
-    """A request that is answered with an error; `param` is the field at fault, `code` a word for programs."""
+    """A request that is answered with an error; `param` is the field at fault, `code` a word for programs.
+
+    `again` is whether the same request may be answered later.
+    """
 
     def __init__(
         self,
@@ -40,13 +43,13 @@ class HttpError(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
+        again: bool = True,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.param = param
         self.code = code
-        retry = {"retry-after": str(RETRY_SECONDS)} if status in (429, 503) else {}
-        self.headers = {**retry, **(headers or {})}
+        self.headers = {**(_advice(again) if status in (429, 503) else {}), **(headers or {})}
 
     def body(self) -> dict[str, Any]:
         """OpenAI's error object."""
@@ -60,11 +63,22 @@ class HttpError(Exception):
         }
 
 
+def _advice(again: bool) -> dict[str, str]:
+    """What the openai client does as it is told."""
+    return {"retry-after": str(RETRY_SECONDS)} if again else {"x-should-retry": "false"}
+
+
 class ClientGone(HttpError):
     """Nobody waits for the answer any more; 499 is what logs call it."""
 
     def __init__(self) -> None:
         super().__init__(499, "the client has closed the connection", code="client_closed_request")
+
+
+def time_out(deadline: float) -> HttpError:
+    """The end of a request that has taken so many seconds. The next one like it would, too."""
+    message = f"the request was not answered within {deadline:g} s; ask for less at a time"
+    return HttpError(503, message, code="request_timeout", again=False)
 
 
 def as_http_error(error: Exception) -> HttpError:

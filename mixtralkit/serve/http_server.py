@@ -25,6 +25,7 @@ from mixtralkit.serve.http_errors import HttpError
 from mixtralkit.serve.http_protocol import HEAD_BYTES, STALL_SECONDS, HttpProtocol
 from mixtralkit.serve.metrics import Metrics
 from mixtralkit.serve.output_hub import OutputHub
+from mixtralkit.serve.request_desk import RequestDesk
 from mixtralkit.serve.served_engine import ServedEngine
 from mixtralkit.serve.server_state import Served, ServerState
 from mixtralkit.tokenizer import Tokenizer
@@ -60,14 +61,8 @@ class HttpServer:
         self.state = ServerState(model_name, queue_limit)
         self._metrics = Metrics(self.state)
         self._hub = OutputHub()
-        app = make_app(
-            self.state,
-            self._metrics,
-            self._hub,
-            keys=keys or ApiKeys(),
-            body_bytes=body_bytes,
-            deadline=request_seconds,
-        )
+        self._desk = RequestDesk(self.state, self._metrics, self._hub, request_seconds)
+        app = make_app(self._desk, self._metrics, keys=keys or ApiKeys(), body_bytes=body_bytes)
         self._server = _Uvicorn(_config(app), self._hub)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
@@ -108,6 +103,7 @@ class HttpServer:
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(2 * _LAST_WORDS_SECONDS)
+        self._desk.close()
         self._listener.close()
 
     def __enter__(self) -> "HttpServer":

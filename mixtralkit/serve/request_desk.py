@@ -10,16 +10,18 @@ from starlette.responses import JSONResponse, Response
 from mixtralkit.engine.request import QueueFull
 from mixtralkit.engine.request import Request as EngineRequest
 from mixtralkit.serve.come_again import ComeAgain
-from mixtralkit.serve.heavy_work import LIGHT_BYTES, HeavyWork
+from mixtralkit.serve.grammar_checks import GrammarChecks
+from mixtralkit.serve.heavy_work import HeavyWork
 from mixtralkit.serve.http_errors import HttpError
 from mixtralkit.serve.metrics import Metrics
 from mixtralkit.serve.openai_schema import SamplingFields
 from mixtralkit.serve.output_hub import OutputHub
 from mixtralkit.serve.outputs import Outputs
 from mixtralkit.serve.request_body import read_body
-from mixtralkit.serve.request_facts import facts_of
+from mixtralkit.serve.request_facts import RequestFacts, facts_of
 from mixtralkit.serve.request_times import RequestTimes
 from mixtralkit.serve.sampling_fields import IgnoredFields
+from mixtralkit.serve.served_engine import ServedEngine
 from mixtralkit.serve.server_state import Served, ServerState
 from mixtralkit.serve.stream import Documents, EventStream, watched
 
@@ -27,15 +29,16 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class RequestDesk:
-    """`deadline` is how many seconds after its arrival a request is given up."""
+    """`deadline` is how many seconds after its arrival a request is given up; `later` refuses those without a place."""
 
-    def __init__(self, state: ServerState, metrics: Metrics, hub: OutputHub, later: ComeAgain, deadline: float) -> None:
+    def __init__(self, state: ServerState, metrics: Metrics, hub: OutputHub, deadline: float) -> None:
         self.state = state
+        self.later = ComeAgain(lambda: metrics.answered)
         self.heavy = HeavyWork()
+        self._grammars = GrammarChecks(self.later, deadline)
         self.ignored = IgnoredFields()
         self._metrics = metrics
         self._hub = hub
-        self._later = later
         self._deadline = deadline
 
     async def read(self, request: Request, model: type[Body]) -> Body:
@@ -43,18 +46,19 @@ class RequestDesk:
         return await read_body(request, model, self.heavy)
 
     async def ask(self, request: Request, requests: Sequence[EngineRequest]) -> Outputs:
-        """Give the requests to the engine; close what this returns. Raises `HttpError` and what the engine raises."""
-        served = self.state.take_request()  # once more: it may have begun to drain while the body came
-        self._check(served, requests)
+        """Give the requests, whose grammars are the same, to the engine; close what this returns.
+
+        Raises `HttpError` and what the engine raises.
+        """
         facts = facts_of(request.scope)
+        await self._check(self.state.take_request(), requests, facts)
+        served = self.state.take_request()  # once more: it may have begun to drain meanwhile
         outputs = Outputs(served.engine, self._hub, RequestTimes(self._metrics, facts), self._deadline)
-        # A grammar is compiled to be checked, which may take long.
-        nbytes = LIGHT_BYTES + 1 if any(asked.params.grammar for asked in requests) else 0
         try:
-            await self.heavy(nbytes, lambda: outputs.submit(requests))
+            outputs.submit(requests)
         except QueueFull:
             outputs.close()
-            raise self._later.refusal() from None
+            raise self.later.refusal() from None
         except BaseException:
             outputs.close()
             raise
@@ -70,6 +74,7 @@ class RequestDesk:
     ) -> Response:
         """The response: a stream of documents if there is to be one, or one document when everything is there."""
         if stream is not None:
+            outputs.stream()
             return EventStream(stream(outputs), outputs)
         try:
             async with watched(request.receive, outputs):
@@ -77,21 +82,30 @@ class RequestDesk:
         finally:
             outputs.close()
 
-    def _check(self, served: Served, requests: Sequence[EngineRequest]) -> None:
-        if len(requests) > max(self.state.queue_limit, 1):
-            raise HttpError(
-                400,
-                f"{len(requests)} responses are asked for at once, and only {self.state.queue_limit} can wait; "
-                "send several smaller requests",
-            )
+    async def _check(self, served: Served, requests: Sequence[EngineRequest], facts: RequestFacts) -> None:
         for asked in requests:
             check_length(asked.prompt_tokens, served.context)
+        grammar = requests[0].params.grammar
+        if grammar is not None:
+            await self._grammars(served.engine.grammars, grammar, facts.seconds)
+        tokens = sum(len(asked.prompt_tokens) for asked in requests)
+        await self.heavy(tokens, lambda: _check_all(served.engine, requests))
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.heavy.close()
+        self._grammars.close()
 
     def check_model(self, fields: SamplingFields) -> None:
         """Raise `HttpError` 404 for a model that is not here; none means the one that is."""
         if fields.model not in (None, self.state.model_name):
             message = f"there is no model {fields.model!a}; this server has {self.state.model_name!a}"
             raise HttpError(404, message, param="model", code="model_not_found")
+
+
+def _check_all(engine: ServedEngine, requests: Sequence[EngineRequest]) -> None:
+    for asked in requests:
+        engine.check(asked)
 
 
 def check_length(tokens: Sequence[int], context: int) -> None:

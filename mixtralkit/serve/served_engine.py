@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from mixtralkit.engine.grammar import Grammars
 from mixtralkit.engine.output import OnOutput
 from mixtralkit.engine.request import Request
 from mixtralkit.engine.snapshot import Snapshot
@@ -10,10 +11,17 @@ from mixtralkit.engine.snapshot import Snapshot
 class ServedEngine(Protocol):
     """`engine.engine.Engine` on rank 0 is one."""
 
-    def submit(self, request: Request, on_output: OnOutput) -> int:
-        """Take in a request; returns its number. `on_output` is called in the engine's thread.
+    @property
+    def grammars(self) -> Grammars:
+        """Those that requests may come with."""
 
-        Raises `RequestError` when the request cannot be served, and `QueueFull` when too many wait already.
+    def check(self, request: Request) -> None:
+        """Raise `RequestError` when the request cannot be served. A grammar that is not known takes seconds."""
+
+    def submit(self, request: Request, on_output: OnOutput, *, checked: bool) -> int:
+        """Take in a request that has been `checked`; returns its number. `on_output` is called in the engine's thread.
+
+        Raises `QueueFull` when too many wait already, and `EngineClosed`.
         """
 
     @property

@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
+from mixtralkit.engine.grammar import Grammars
 from mixtralkit.engine.output import OnOutput, Output
 from mixtralkit.engine.request import FinishReason, Request
 from mixtralkit.engine.snapshot import Snapshot
@@ -20,7 +21,15 @@ class ScriptedEngine:
     cancelled: list[int] = field(default_factory=list)
     arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def submit(self, request: Request, on_output: OnOutput) -> int:
+    @property
+    def grammars(self) -> Grammars:
+        """Nobody asks it for one."""
+        raise NotImplementedError
+
+    def check(self, request: Request) -> None:
+        """As the engine's: nothing is wrong."""
+
+    def submit(self, request: Request, on_output: OnOutput, *, checked: bool) -> int:
         """As the engine's."""
         if self.refuses is not None:
             raise self.refuses

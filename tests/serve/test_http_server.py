@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from mixtralkit.engine.request import EngineClosed, QueueFull
+from mixtralkit.engine.output import OnOutput
+from mixtralkit.engine.request import EngineClosed, QueueFull, Request
 from mixtralkit.serve.http_server import HttpServer
 from mixtralkit.serve.page_state import NOTHING
 from mixtralkit.tokenizer import Tokenizer
@@ -151,6 +152,8 @@ def test_a_deadline_holds_though_the_engine_hangs(tokenizer: Tokenizer, stream: 
         assert response.status_code == 503
         assert response.json()["error"]["code"] == "request_timeout"
         assert "0.5 s" in response.json()["error"]["message"]
+        assert "retry-after" not in response.headers
+        assert response.headers["x-should-retry"] == "false"  # the openai client asks for this one
         assert engine.cancelled == [0]
 
 
@@ -180,19 +183,50 @@ def test_a_full_engine_refuses_without_looking_at_the_request(
     assert httpx.post(server.url + "/v1/completions", content=b"x", timeout=10).status_code == 400
 
 
-def test_if_one_of_several_finds_no_place_the_others_give_theirs_back(
-    server: HttpServer, engine: ScriptedEngine
-) -> None:
+@pytest.fixture
+def two_places(engine: ScriptedEngine) -> ScriptedEngine:
+    """Until a test says otherwise."""
     submit = engine.submit
 
-    def fills(*arguments: Any) -> int:
-        number = submit(*arguments)
+    def fills(request: Request, on_output: OnOutput, *, checked: bool) -> int:
+        number = submit(request, on_output, checked=checked)
         engine.refuses = QueueFull(2) if number == 1 else None
         return number
 
-    engine.submit = fills  # type: ignore[method-assign, assignment]
-    assert post(server, n=3).status_code == 429
-    assert sorted(engine.cancelled) == [0, 1]
+    engine.submit = fills  # type: ignore[method-assign]
+    return engine
+
+
+def test_if_one_of_several_finds_no_place_it_waits_for_one(server: HttpServer, two_places: ScriptedEngine) -> None:
+    """Whoever asks for more at once than there is room for is answered all the same."""
+    running = in_background(post, server, n=3, stream=False)
+    two_places.wait()
+    two_places.wait()
+    two_places.say(0, "a", "length")
+    two_places.say(1, "b", "length")
+    two_places.refuses = None  # nobody tells the server
+    two_places.wait()
+    two_places.say(2, "c", "length")
+    assert [choice["text"] for choice in running.result().json()["choices"]] == ["a", "b", "c"]
+    assert not two_places.cancelled
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_who_waits_for_a_place_of_several_can_be_given_up(
+    server: HttpServer, two_places: ScriptedEngine, gone: bool
+) -> None:
+    """By an engine that closes, or one that gives up another of its responses."""
+    running = in_background(post, server, n=3)
+    two_places.wait()
+    two_places.wait()
+    if gone:
+        two_places.refuses = EngineClosed("rank 2 has gone")
+    else:
+        two_places.say(1, "", "error", error="out of memory")
+        two_places.refuses = None
+    assert running.result().status_code == 503
+    assert sorted(two_places.cancelled) == ([0, 1] if gone else [0])
+    assert len(two_places.asked) == 2
 
 
 @pytest.mark.parametrize(("finish", "code"), [("error", "engine_error"), ("interrupted", "server_draining")])

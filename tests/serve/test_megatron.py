@@ -32,6 +32,14 @@ def test_text_is_the_prompt_and_what_follows(server: RunningServer) -> None:
         assert text == prompt + server.complete(prompt=ids, max_tokens=6)["choices"][0]["text"]
 
 
+def test_more_prompts_than_there_is_room_for(server: RunningServer) -> None:
+    """Eight run and 64 wait at most; the others follow, and each answer is at its prompt's place."""
+    prompts = [f"to be {number}" for number in range(128)]
+    document = generate(server, prompts=prompts, tokens_to_generate=2, top_k=1)
+    assert [text[: len(prompt)] for text, prompt in zip(document["text"], prompts, strict=True)] == prompts
+    assert put(server, prompts=["to be"] * 129)[0] == 400
+
+
 def test_posting_is_the_same(server: RunningServer) -> None:
     body = {"prompts": ["to be"], "tokens_to_generate": 3, "top_k": 1}
     assert server.post("/api", body).json() == generate(server, **body)
