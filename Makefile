@@ -1,5 +1,6 @@
 # `make demo` runs the main job, `make test` the tests, `make check` all that a change must pass. `make bench-strategies`
-# times the strategies between namespaces that act as hosts (Linux, root, more than an hour).
+# times the strategies between namespaces that act as hosts (Linux, root, more than an hour). `make acceptance` runs real
+# clients against the server (minutes, and some 4 GB of packages the first time).
 # Everything is installed into .venv, once; stamp files there remember it.
 
 PYTHON ?= python3
@@ -12,6 +13,8 @@ TORCH_INDEX ?=
 PIP_ARGS ?=
 # Arguments of the benchmark, such as BENCH_ARGS="--hosts 2 --rounds 5".
 BENCH_ARGS ?=
+# Arguments of the acceptance run, such as ACCEPTANCE_ARGS="--only openai,lm-eval".
+ACCEPTANCE_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
@@ -20,7 +23,7 @@ BUILD_EXT := mkdir -p build && $(BIN)/python setup.py -q build_ext
 DEMO := demo/shakespeare
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 
-.PHONY: demo test check lint types kernels bench-strategies clean
+.PHONY: demo test check lint types kernels bench-strategies acceptance clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.native
@@ -38,7 +41,7 @@ lint: $(VENV)/.installed-test
 
 # Tests are checked too, but may leave out annotations.
 types: $(VENV)/.installed-test
-	$(BIN)/mypy --strict mixtralkit tools setup.py
+	$(BIN)/mypy --strict mixtralkit tools acceptance setup.py
 	$(BIN)/mypy tests
 
 # The form of csrc/, and a compile of its own in which warnings are errors; needs a C++ compiler.
@@ -49,6 +52,10 @@ kernels: $(VENV)/.installed-test
 
 bench-strategies: $(VENV)/.native
 	$(BIN)/python -m benchmarks.strategies $(BENCH_ARGS)
+
+# Each client has an environment of its own below build/acceptance; one of them needs torch, from the same index as here.
+acceptance: $(VENV)/.native
+	$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)) $(BIN)/python -m acceptance $(ACCEPTANCE_ARGS)
 
 $(VENV)/.made:
 	@echo "== making $(VENV) with $$($(PYTHON) --version)"

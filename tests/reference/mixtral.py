@@ -48,15 +48,13 @@ def attention(part: Weights, shape: Shape, x: torch.Tensor) -> torch.Tensor:
     q = rotate((x @ part["attention.wq.weight"].T).view(length, shape.num_heads, shape.head_dim), shape.rope_theta)
     k = rotate((x @ part["attention.wk.weight"].T).view(length, shape.num_kv_heads, shape.head_dim), shape.rope_theta)
     v = (x @ part["attention.wv.weight"].T).view(length, shape.num_kv_heads, shape.head_dim)
+    i, j = torch.arange(length)[:, None], torch.arange(length)
+    unseen = (j > i) | (i - j >= (shape.sliding_window or length))
     heads = []
     for head in range(shape.num_heads):
         kv_head = head * shape.num_kv_heads // shape.num_heads
         scores = q[:, head] @ k[:, kv_head].T / shape.head_dim**0.5
-        for i in range(length):
-            for j in range(length):
-                too_far = shape.sliding_window is not None and i - j >= shape.sliding_window
-                if j > i or too_far:
-                    scores[i, j] = -torch.inf
+        scores[unseen] = -torch.inf
         heads.append(torch.softmax(scores, dim=-1) @ v[:, kv_head])
     return torch.cat(heads, dim=-1) @ part["attention.wo.weight"].T
 
