@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mixtralkit.engine.request import FinishReason, SamplingParams
+from mixtralkit.engine.stop_prefix import StopPrefix
 from mixtralkit.tokenizer import Tokenizer
 
 
@@ -14,6 +15,7 @@ class Response:
         self._stop_token_ids = params.stop_token_ids
         self._min_tokens = params.min_tokens
         self._decoder = tokenizer.stream(begun=continues and params.grammar is None)
+        self._prefixes = [StopPrefix(stop) for stop in self._stops]
         self._longest = max(map(len, self._stops), default=0)
         self._shown = 0
         self.text = ""
@@ -47,6 +49,8 @@ class Response:
         text += self._decoder.flush() if flush else ""
         searched = max(0, len(self.text) - self._longest + 1)
         self.text += text
+        for prefix in self._prefixes:
+            prefix.push(text)
         if not text or len(self.tokens) < self._min_tokens:
             return False
         places = [place for stop in self._stops if (place := self.text.find(stop, searched)) >= 0]
@@ -56,12 +60,8 @@ class Response:
         return bool(places)
 
     def _showable(self) -> str:
-        end = len(self.text) if self.finish_reason else len(self.text) - self._possible_stop()
+        held_back = 0 if self.finish_reason else max((prefix.size for prefix in self._prefixes), default=0)
+        end = len(self.text) - held_back
         shown = self.text[self._shown : end]
         self._shown = max(self._shown, end)
         return shown
-
-    def _possible_stop(self) -> int:
-        """The length of the longest end of the text with which a stop string begins."""
-        sizes = (size for stop in self._stops for size in range(1, len(stop)) if self.text.endswith(stop[:size]))
-        return max(sizes, default=0)
