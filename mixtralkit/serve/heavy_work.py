@@ -1,6 +1,7 @@
 """Keeps the event loop free: what takes long is done in a thread beside it, two at a time.
 
-Parsing, checking and tokenizing a long prompt take milliseconds and more, in which no other client would get a token.
+Tokenizing a long prompt takes milliseconds and more, in which no other client would get a token. Reading JSON holds the
+interpreter whatever thread it is on: request_body.py sees to it that it does not take long.
 """
 
 import asyncio

@@ -236,3 +236,37 @@ def test_a_page_that_does_not_exist(server: RunningServer) -> None:
             wrong = client.delete(path)
             assert wrong.status_code == 405
             assert {*wrong.headers["allow"].split(", ")} == methods
+
+
+def objects(count: int) -> bytes:
+    return b'{"prompt": "a", "max_tokens": 1, "x": [' + b",".join([b'{"" : 1}'] * count) + b"]}"
+
+
+def test_more_members_than_any_request_has(server: RunningServer) -> None:
+    """To read hundreds of thousands would keep everybody waiting, so they are counted first."""
+    many = ",".join(f'"{number}": 1' for number in range(300_000)).encode()
+    for body in (b"{" + many + b"}", b'{"prompt": "a", "logit_bias": {' + many + b"}}", objects(20_000)):
+        with server.client() as client:
+            response = client.post("/v1/completions", content=body, headers=JSON)
+        assert response.status_code == 400
+        assert "members" in response.json()["error"]["message"]
+
+
+def test_what_a_text_says_is_no_member(server: RunningServer) -> None:
+    """JSON within a prompt, and within that once more: too long here, but it is the prompt that is too long."""
+    said = json.dumps({f'a"\\{number}': json.dumps({"b:": [":"]}) for number in range(20_000)})
+    for prompt in (said, json.dumps(said), '":' * 20_000, '\\":\\\\' * 20_000):
+        response = server.post("/v1/completions", {"prompt": prompt})
+        assert response.json()["error"]["code"] == "context_length_exceeded"
+    with server.client() as client:
+        assert client.post("/v1/completions", content=objects(10_000), headers=JSON).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api", "/v1/completions"])
+def test_the_name_of_a_field_is_not_sent_back_whole(server: RunningServer, path: str) -> None:
+    name = "secret" * 1000
+    body = {"prompts": ["a"], "prompt": "a", name: 1, "stream_options": {name: 1}, "structured_outputs": {name: 1}}
+    with server.client() as client:
+        response = client.post(path, json=body)
+    assert response.status_code == 400
+    assert len(response.content) < 500
