@@ -98,6 +98,7 @@ class Service:
         server = HttpServer(
             listener,
             model_name=options.model_name or options.model_weights.resolve().name,
+            host=options.host,
             keys=keys,
             queue_limit=options.max_waiting,
             request_seconds=options.request_timeout,

@@ -1,5 +1,6 @@
 """The application: all routes of one server, and what every request passes through on its way to them."""
 
+from collections.abc import Container
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,6 +25,7 @@ from mixtralkit.serve.megatron_schema import MegatronRequest
 from mixtralkit.serve.metrics import Metrics
 from mixtralkit.serve.models_route import model_routes
 from mixtralkit.serve.openai_schema import ChatRequest, CompletionRequest
+from mixtralkit.serve.own_hosts import RefuseOtherHosts
 from mixtralkit.serve.page_files import page_paths, page_routes
 from mixtralkit.serve.page_state import page_state_routes
 from mixtralkit.serve.plain_path import RefuseOddPaths
@@ -40,10 +42,12 @@ BODIES: tuple[type[BaseModel], ...] = (
 )
 
 
-def make_app(desk: RequestDesk, metrics: Metrics, *, keys: ApiKeys, body_bytes: int) -> ASGIApp:
+def make_app(
+    desk: RequestDesk, metrics: Metrics, *, keys: ApiKeys, hosts: Container[str] | None, body_bytes: int
+) -> ASGIApp:
     """The ASGI application. No other site's page may read its answers: it has no CORS headers.
 
-    A body has at most `body_bytes`.
+    It answers only to the names `hosts`, None: to any. A body has at most `body_bytes`.
     """
     state = desk.state
     app = _Documented(title="mixtralkit", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -61,7 +65,8 @@ def make_app(desk: RequestDesk, metrics: Metrics, *, keys: ApiKeys, body_bytes: 
     for kind in (HttpError, HTTPException, MixtralKitError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _answer_error)
     answers = RefuseOddPaths(RefuseWhenFull(LimitBody(app, body_bytes), state, desk.later))
-    return AccessLog(RequireKey(answers, keys, open_to_all=page_paths() | {"/health/live"}))
+    guarded: ASGIApp = RequireKey(answers, keys, open_to_all=page_paths() | {"/health/live"})
+    return AccessLog(guarded if hosts is None else RefuseOtherHosts(guarded, hosts))
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -25,6 +25,7 @@ from mixtralkit.serve.http_errors import HttpError
 from mixtralkit.serve.http_protocol import HEAD_BYTES, STALL_SECONDS, HttpProtocol
 from mixtralkit.serve.metrics import Metrics
 from mixtralkit.serve.output_hub import OutputHub
+from mixtralkit.serve.own_hosts import own_hosts
 from mixtralkit.serve.request_desk import RequestDesk
 from mixtralkit.serve.served_engine import ServedEngine
 from mixtralkit.serve.server_state import Served, ServerState
@@ -41,8 +42,9 @@ _LAST_WORDS_SECONDS = 2  # for answers that are on their way when the server sto
 class HttpServer:
     """Serves at `listener`, which is its own from now on; `url` is where. Any thread but the server's may use it.
 
-    `queue_limit` is the engine's: how many requests may wait. A body has at most `body_bytes`; a request that is not
-    answered `request_seconds` after it came is given up.
+    `host` is the name that the address was given, if any: without `keys` a server that only this machine can reach
+    answers to no other name than this and the usual ones. `queue_limit` is the engine's: how many requests may wait. A
+    body has at most `body_bytes`; a request that is not answered `request_seconds` after it came is given up.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class HttpServer:
         listener: socket.socket,
         *,
         model_name: str,
+        host: str | None = None,
         keys: ApiKeys | None = None,
         queue_limit: int = QUEUE,
         body_bytes: int = BODY_BYTES,
@@ -62,7 +65,8 @@ class HttpServer:
         self._metrics = Metrics(self.state)
         self._hub = OutputHub()
         self._desk = RequestDesk(self.state, self._metrics, self._hub, request_seconds)
-        app = make_app(self._desk, self._metrics, keys=keys or ApiKeys(), body_bytes=body_bytes)
+        hosts = None if keys else own_hosts(listener, host)
+        app = make_app(self._desk, self._metrics, keys=keys or ApiKeys(), hosts=hosts, body_bytes=body_bytes)
         self._server = _Uvicorn(_config(app), self._hub)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
