@@ -7,12 +7,14 @@ code that cannot be interrupted. A process can be ended.
 import json
 import subprocess
 import sys
+import time
 
 from mixtralkit.engine.guidance import ByteTokens, compile_grammar, guidance_tokenizer
 from mixtralkit.engine.request import Grammar
 from mixtralkit.errors import RequestError
 
 SECONDS = 2  # of CPU time, for Python's start too; a large schema takes tenths of a second
+LONGEST = 0.15  # seconds of CPU time for the grammar alone: a step prepares one for each response that begins in it
 PATIENCE = 20.0  # seconds by the clock, on a machine that is busy with other things
 MEMORY = 2 << 30  # bytes of address space
 
@@ -62,8 +64,16 @@ def try_grammar(grammar: Grammar) -> None:
 
 def fault(kind: str, text: str) -> str | None:
     """What is wrong with a grammar, in the process that may be ended; None if it can be used."""
+    tokenizer = guidance_tokenizer(ByteTokens())
+    began = time.process_time()
     try:
-        compile_grammar(guidance_tokenizer(ByteTokens()), Grammar(kind, text))  # type: ignore[arg-type]
+        compile_grammar(tokenizer, Grammar(kind, text))  # type: ignore[arg-type]
     except RequestError as error:
         return str(error)
+    took = time.process_time() - began
+    if took > LONGEST:
+        return (
+            f"grammar takes {took:.2f} s to prepare, and every response prepares its own while others wait; at most "
+            f"{LONGEST} s are possible: use fewer properties and alternatives"
+        )
     return None

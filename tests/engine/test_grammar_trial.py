@@ -19,7 +19,7 @@ from mixtralkit.errors import RequestError
         ("regex", "(?=a)b", "look-around"),
         ("regex", "(" * 30_000 + "a" + ")" * 30_000, "invalid regex"),
         ("json_schema", "{", "line 1 column"),
-        ("json_schema", "[1]", "must be an object"),
+        ("json_schema", "[1]", "object"),
         ("json_schema", '{"type": "poem"}', "Invalid type: poem"),
         ("json_schema", '{"$ref": "http://example.com/schema.json"}', "not present in a registry"),
         ("json_schema", '{"$ref": "#"}', "No"),
@@ -63,3 +63,12 @@ def test_what_never_ends_is_ended(text: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_good_grammars_pass(grammar: Grammar) -> None:
     """Also those that look expensive."""
     try_grammar(grammar)
+
+
+def test_a_grammar_that_would_keep_others_waiting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each response prepares its own between two steps; here a limit that nothing meets."""
+    monkeypatch.setattr(grammar_trial, "LONGEST", 0.0)
+    schema = '{"type": "object", "properties": {"name": {"type": "string"}}}'
+    told = grammar_trial.fault("json_schema", schema)
+    assert told is not None
+    assert told.startswith("grammar takes ")
