@@ -32,7 +32,9 @@ class Grammar:
         kinds = get_args(GrammarKind)
         check("grammar kind", self.kind, self.kind in kinds, "one of " + ", ".join(kinds))
         if not utf8(self.text, LONGEST_GRAMMAR):
-            raise RequestError(f"grammar is too long or no proper text; at most {LONGEST_GRAMMAR} bytes are possible")
+            raise RequestError(
+                f"the grammar is too long or no proper text; at most {LONGEST_GRAMMAR} bytes are possible"
+            )
         if bool(self.text) == (self.kind == "json_object"):
             raise RequestError(
                 "grammar json_object takes no text; give a json_schema to say what the object holds"

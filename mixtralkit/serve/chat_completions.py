@@ -31,8 +31,8 @@ def chat_routes(desk: RequestDesk) -> APIRouter:
     async def chat_completions(request: Request) -> Response:
         served = desk.state.take_request()
         body = await desk.read(request, ChatRequest)
-        desk.check_model(body)
-        desk.ignored.look_at(body.model_extra)
+        desk.check_model(body.model)
+        desk.ignored.look_at(body)
         check_alternatives(body)
         size = sum(len(message.text) for message in body.messages)
         prompt = await desk.heavy(size, lambda: encode_messages(body.messages, served.tokenizer))
@@ -53,7 +53,7 @@ def encode_messages(messages: Sequence[ChatMessage], tokenizer: Tokenizer) -> li
 
 def _requests(body: ChatRequest, prompt: tuple[int, ...], context: int) -> list[EngineRequest]:
     """What the engine is asked; without max_tokens an answer may be as long as the context allows."""
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise HttpError(400, "top_logprobs: needs logprobs to be true", param="top_logprobs")
     given = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     if given == 0:

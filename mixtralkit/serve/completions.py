@@ -32,8 +32,8 @@ def completion_routes(desk: RequestDesk) -> APIRouter:
     async def completions(request: Request) -> Response:
         served = desk.state.take_request()
         body = await desk.read(request, CompletionRequest)
-        desk.check_model(body)
-        desk.ignored.look_at(body.model_extra)
+        desk.check_model(body.model)
+        desk.ignored.look_at(body)
         check_alternatives(body)
         check_count(body)
         prompts = await desk.heavy(_size(body), lambda: read_prompts(body, served.tokenizer))

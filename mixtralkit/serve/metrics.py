@@ -14,6 +14,7 @@ from mixtralkit.serve.server_state import ServerState
 
 PREFIX = "mixtralkit:"
 REASONS = ("stop", "length", "abort", "error")
+ANSWERED = ("stop", "length")  # those of responses that came to their end
 _MODEL = ("model_name",)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 _SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 10)
@@ -28,26 +29,23 @@ class Metrics:
         self._model_name = state.model_name
         self.first_token = self._histogram("time_to_first_token_seconds", "From the request's arrival", _SECONDS)
         self.between_tokens = self._histogram("inter_token_latency_seconds", "Between two outputs", _SHORT_SECONDS)
-        self._answered = self._histogram("e2e_request_latency_seconds", "From arrival to the last token", _SECONDS)
+        self._whole = self._histogram("e2e_request_latency_seconds", "From arrival to the last token", _SECONDS)
         self._queued = self._histogram("request_queue_time_seconds", "From submission to a place", _SECONDS)
         self._step_tokens = self._histogram("iteration_tokens_total", "Tokens fed to the model in a step", _TOKENS)
         self.prompt_tokens = 0
         self.generated_tokens = 0
         self.guessed_tokens = 0
         self.right_guesses = 0
+        self.answered = 0  # HTTP requests, with all their responses
         self.ended = Counter(dict.fromkeys(REASONS, 0))
         self._registry.register(_Figures(state, self))
         ProcessCollector(registry=self._registry)
 
     def finished(self, reason: str, seconds: float) -> None:
-        """A request has ended after so many seconds, for one of `REASONS`."""
+        """A response has ended after so many seconds, for one of `REASONS`."""
         self.ended[reason] += 1
-        self._answered.observe(seconds)
-
-    @property
-    def answered(self) -> int:
-        """How many requests have been answered to their end."""
-        return self.ended["stop"] + self.ended["length"]
+        if reason in ANSWERED:
+            self._whole.observe(seconds)
 
     def on_step(self, facts: StepFacts) -> None:
         """The engine has done a step."""

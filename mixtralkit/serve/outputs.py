@@ -82,6 +82,7 @@ class Outputs:
             if self._error is not None:
                 raise self._error
             if len(self._ended) == self._count:
+                self._times.complete()
                 return
             self._waiter = self._loop.create_future()
             await self._waiter

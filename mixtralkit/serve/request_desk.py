@@ -14,7 +14,6 @@ from mixtralkit.serve.grammar_checks import GrammarChecks
 from mixtralkit.serve.heavy_work import HeavyWork
 from mixtralkit.serve.http_errors import HttpError
 from mixtralkit.serve.metrics import Metrics
-from mixtralkit.serve.openai_schema import SamplingFields
 from mixtralkit.serve.output_hub import OutputHub
 from mixtralkit.serve.outputs import Outputs
 from mixtralkit.serve.request_body import read_body
@@ -96,10 +95,10 @@ class RequestDesk:
         self.heavy.close()
         self._grammars.close()
 
-    def check_model(self, fields: SamplingFields) -> None:
+    def check_model(self, name: str | None) -> None:
         """Raise `HttpError` 404 for a model that is not here; none means the one that is."""
-        if fields.model not in (None, self.state.model_name):
-            message = f"there is no model {fields.model!a}; this server has {self.state.model_name!a}"
+        if name not in (None, self.state.model_name):
+            message = f"there is no model {name!a}; this server has {self.state.model_name!a}"
             raise HttpError(404, message, param="model", code="model_not_found")
 
 

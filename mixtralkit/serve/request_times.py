@@ -30,6 +30,10 @@ class RequestTimes:
         for _ in range(count):
             self._metrics.finished("abort", self.facts.seconds)
 
+    def complete(self) -> None:
+        """All the responses have come to their end."""
+        self._metrics.answered += 1
+
     def _note_tokens(self, index: int, now: float, output: Output) -> None:
         if index not in self._last:
             self._metrics.first_token.observe(now - self.facts.arrived)

@@ -2,9 +2,11 @@
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+
+from pydantic import BaseModel
 
 from mixtralkit.engine.request import Grammar, SamplingParams
 from mixtralkit.log import get_logger
@@ -13,6 +15,7 @@ from mixtralkit.serve.openai_schema import REFUSED, SamplingFields
 
 _logger = get_logger(__name__)
 _SEEDS = 1 << 63
+_LONGEST_NAME = 64
 _MOST_NAMES = 256  # of ignored fields that are remembered: clients choose them
 
 
@@ -22,16 +25,33 @@ class IgnoredFields:
     def __init__(self) -> None:
         self._names: set[str] = set()
 
-    def look_at(self, extra: Mapping[str, Any] | None) -> None:
+    def look_at(self, body: BaseModel) -> None:
         """Take in the fields that are not in the schema. Raises `HttpError` 400 for one that must not be ignored."""
-        for name, value in (extra or {}).items():
+        for name, value in (body.model_extra or {}).items():
             if name in REFUSED and value not in REFUSED[name]:
                 raise HttpError(
                     400, f"{name} is not supported by this server", param=name, code="unsupported_parameter"
                 )
-            if name not in REFUSED and name not in self._names and len(self._names) < _MOST_NAMES:
-                self._names.add(name)
-                _logger.warning("the field %s of requests is ignored", json.dumps(name[:64]))
+            if name not in REFUSED:
+                self._note(name)
+        for place, part in _parts(body):
+            for name in part.model_extra or {}:
+                self._note(f"{place}.{name}")
+
+    def _note(self, name: str) -> None:
+        name = name[:_LONGEST_NAME]
+        if name not in self._names and len(self._names) < _MOST_NAMES:
+            self._names.add(name)
+            _logger.warning("the field %s of requests is ignored", json.dumps(name))
+
+
+def _parts(body: BaseModel, place: str = "") -> Iterator[tuple[str, BaseModel]]:
+    """The objects within a body, at any depth, and where they are, such as "messages.content"."""
+    for name, value in body.__dict__.items():
+        for part in value if isinstance(value, list) and value and isinstance(value[0], BaseModel) else [value]:
+            if isinstance(part, BaseModel):
+                yield place + name, part
+                yield from _parts(part, f"{place}{name}.")
 
 
 def check_alternatives(fields: SamplingFields) -> None:

@@ -51,6 +51,8 @@ def tokenizer_routes(desk: RequestDesk) -> APIRouter:
     async def tokenize(request: Request) -> dict[str, Any]:
         tokenizer = desk.state.tokenizer()
         body = await desk.read(request, TokenizeRequest)
+        desk.check_model(body.model)
+        desk.ignored.look_at(body)
         tokens = await desk.heavy(_size(body), lambda: _tokenize(body, tokenizer))
         served = desk.state.loaded_model
         return {"tokens": tokens, "count": len(tokens), "max_model_len": served.context if served else None}
@@ -59,6 +61,8 @@ def tokenizer_routes(desk: RequestDesk) -> APIRouter:
     async def detokenize(request: Request) -> dict[str, str]:
         tokenizer = desk.state.tokenizer()
         body = await desk.read(request, DetokenizeRequest)
+        desk.check_model(body.model)
+        desk.ignored.look_at(body)
         return {"prompt": await desk.heavy(len(body.tokens), lambda: tokenizer.decode(body.tokens))}
 
     return router

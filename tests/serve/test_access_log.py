@@ -83,6 +83,10 @@ def test_a_field_that_is_ignored_is_named_once(
     lines.wait(3)
     assert caplog.text.count('the field "odd\\nname" of requests is ignored') == 1
     assert caplog.text.count('the field "another" of requests is ignored') == 1
+    nested = {"role": "user", "content": [{"type": "text", "text": "a", "deep": 1}], "name": "n"}
+    server.post("/v1/chat/completions", {"messages": [nested, nested], "max_tokens": 1})
+    assert caplog.text.count('the field "messages.name" of requests is ignored') == 1
+    assert caplog.text.count('the field "messages.content.deep" of requests is ignored') == 1
     assert SECRET not in caplog.text
 
 

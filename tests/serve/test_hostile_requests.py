@@ -106,6 +106,11 @@ def test_a_value_out_of_bounds(server: RunningServer, fields: dict[str, Any]) ->
     assert "retry-after" not in response.headers  # it would be wrong again
 
 
+def test_a_grammar_that_is_too_long_is_no_field_called_grammar(server: RunningServer) -> None:
+    response = server.post("/v1/completions", {"prompt": "to be", "guided_regex": "a" * 100_000})
+    assert response.json()["error"]["param"] is None
+
+
 def test_numbers_that_are_not_in_json_are_none(server: RunningServer) -> None:
     """Each of them, in each place where a number is read."""
     for name in ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"):

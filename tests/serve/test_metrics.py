@@ -119,6 +119,7 @@ def test_a_client_that_left_is_an_abort(fresh: RunningServer) -> None:
             next(response.iter_lines())
     aborted = ("request_success_total", (("finished_reason", "abort"), *MODEL))
     fresh.until(lambda: read(fresh.url)[aborted] == 1)
+    assert read(fresh.url)["e2e_request_latency_seconds_count", MODEL] == 0  # it never had a last token
 
 
 def test_while_loading_there_are_figures_too() -> None:

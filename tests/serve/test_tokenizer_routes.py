@@ -10,7 +10,7 @@ import pytest
 from mixtralkit.chat_template import Message, encode_chat
 from mixtralkit.serve.chat_markup import TEMPLATE_V1, TEMPLATE_V3, encode_marked
 from mixtralkit.tokenizer import Tokenizer
-from tests.serve.running_server import RunningServer
+from tests.serve.running_server import NAME, RunningServer
 
 DATA = Path(mistral_common.__file__).parent / "data"
 TURNS = [
@@ -27,6 +27,17 @@ def tokenize(server: RunningServer, **fields: Any) -> list[int]:
     tokens: list[int] = response.json()["tokens"]
     assert response.json()["count"] == len(tokens)
     return tokens
+
+
+@pytest.mark.parametrize(("path", "field"), [("/tokenize", {"prompt": "a"}), ("/detokenize", {"tokens": [5]})])
+def test_other_models_and_fields(
+    server: RunningServer, path: str, field: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model that is not here is not answered for, and what is ignored is said, as on the other routes."""
+    assert server.post(path, {**field, "model": "other"}).status_code == 404
+    with caplog.at_level("WARNING", logger="mixtralkit"):
+        assert server.post(path, {**field, "model": NAME, path: 1}).status_code == 200
+    assert f'the field "{path}" of requests is ignored' in caplog.text
 
 
 def test_special_tokens_are_named(server: RunningServer) -> None:
