@@ -2,7 +2,7 @@
 
 
 class StopPrefix:
-    """`size` is the length of the longest proper beginning of `stop` with which the text ends (Knuth, Morris, Pratt)."""
+    """`size` is the length of the longest proper beginning of `stop` with which the text ends (after Knuth)."""
 
     def __init__(self, stop: str) -> None:
         self._stop = stop

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from mixtralkit.engine.request import QueueFull
 from mixtralkit.engine.request import Request as EngineRequest
@@ -13,6 +13,7 @@ from mixtralkit.serve.come_again import ComeAgain
 from mixtralkit.serve.grammar_checks import GrammarChecks
 from mixtralkit.serve.heavy_work import HeavyWork
 from mixtralkit.serve.http_errors import HttpError
+from mixtralkit.serve.long_json import long_json
 from mixtralkit.serve.metrics import Metrics
 from mixtralkit.serve.output_hub import OutputHub
 from mixtralkit.serve.outputs import Outputs
@@ -25,6 +26,7 @@ from mixtralkit.serve.server_state import Served, ServerState
 from mixtralkit.serve.stream import Documents, EventStream, watched
 
 Body = TypeVar("Body", bound=BaseModel)
+MOST_SCORES = 2_000_000  # log probabilities of prompts in a request: some hundred megabytes
 
 
 class RequestDesk:
@@ -77,13 +79,15 @@ class RequestDesk:
             return EventStream(stream(outputs), outputs)
         try:
             async with watched(request.receive, outputs):
-                return JSONResponse(await whole(outputs))
+                document = await whole(outputs)
+            return Response(await long_json(document), media_type="application/json")
         finally:
             outputs.close()
 
     async def _check(self, served: Served, requests: Sequence[EngineRequest], facts: RequestFacts) -> None:
         for asked in requests:
             check_length(asked.prompt_tokens, served.context)
+        check_scores(requests)
         grammar = requests[0].params.grammar
         if grammar is not None:
             await self._grammars(served.engine.grammars, grammar, facts.seconds)
@@ -117,3 +121,15 @@ def check_length(tokens: Sequence[int], context: int) -> None:
             param="prompt",
             code="context_length_exceeded",
         )
+
+
+def check_scores(requests: Sequence[EngineRequest]) -> None:
+    """Raise `HttpError` 400 for more log probabilities of prompts than there should be in memory at a time."""
+    scores = [(len(asked.prompt_tokens), asked.params.prompt_logprobs) for asked in requests]
+    count = sum(length * (top + 1) for length, top in scores if top is not None)
+    if count > MOST_SCORES:
+        message = (
+            f"logprobs: {count} log probabilities of the prompts' tokens are asked for, and at most {MOST_SCORES} "
+            "can be; send the prompts in several requests"
+        )
+        raise HttpError(400, message, param="logprobs")

@@ -1,7 +1,6 @@
 """Server-sent events: one JSON document each, then "[DONE]"; what fails in between is an event, too."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -11,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from mixtralkit.log import get_logger
 from mixtralkit.serve.http_errors import ClientGone, as_http_error, error_response
+from mixtralkit.serve.long_json import long_json
 from mixtralkit.serve.outputs import Outputs
 
 _logger = get_logger(__name__)
@@ -49,7 +49,7 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send) -> None:
         async for document in self._documents:
-            await self._send(_event(document), send)
+            await self._send(_event(await long_json(document)), send)
         await self._send(DONE, send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -66,7 +66,7 @@ class EventStream(Response):
         if not self._begun:
             await error_response(scope["path"], known)(scope, receive, send)
         else:
-            body = _event(known.body()) + DONE
+            body = _event(await long_json(known.body())) + DONE
             await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
@@ -88,5 +88,5 @@ async def watched(receive: Receive, outputs: Outputs) -> AsyncIterator[None]:
             await watcher
 
 
-def _event(document: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+def _event(document: bytes) -> bytes:
+    return b"data: " + document + b"\n\n"

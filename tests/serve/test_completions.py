@@ -250,3 +250,12 @@ def test_a_regular_expression_is_followed(server: RunningServer, fields: dict[st
 def test_a_schema_is_followed(server: RunningServer, fields: dict[str, Any]) -> None:
     text = server.complete(temperature=1, max_tokens=30, **fields)["choices"][0]["text"]
     assert json.loads(text) in (1, 2, 3)
+
+
+def test_more_log_probabilities_of_prompts_than_are_kept(server: RunningServer) -> None:
+    """250 prompts of 400 tokens, with 20 alternatives each, are 2.1 million."""
+    asked = {"prompt": [[5] * 400] * 250, "echo": True, "logprobs": 20, "max_tokens": 0}
+    error = server.post("/v1/completions", asked)
+    assert error.status_code == 400
+    assert error.json()["error"]["param"] == "logprobs"
+    assert "2100000" in error.json()["error"]["message"]

@@ -1,10 +1,12 @@
 """PUT /api: what Megatron's own clients send and read, each field of it honoured or refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.serve.running_server import RunningServer
+from mixtralkit.engine.engine_limits import EngineLimits
+from tests.serve.running_server import RunningServer, running_server
 
 
 def put(server: RunningServer, **fields: Any) -> tuple[int, dict[str, Any]]:
@@ -127,3 +129,11 @@ def test_what_is_not_honoured_is_refused(server: RunningServer, fields: dict[str
 
 def test_values_that_change_nothing_are_taken(server: RunningServer) -> None:
     generate(server, tokens_to_generate=1, top_p_decay=0.0, top_p_bound=0, length_penalty=1, no_log=True)
+
+
+def test_as_many_prompts_as_megatron_takes(tmp_path: Path) -> None:
+    """128, though only six can be in the engine at a time."""
+    with running_server(tmp_path, EngineLimits(batch_size=2, max_waiting=4)) as small:
+        document = generate(small, prompts=[f"to be {number}" for number in range(128)], tokens_to_generate=1)
+    assert all(text.startswith(f"to be {number}") for number, text in enumerate(document["text"]))
+    assert len(document["tokens"]) == 128
