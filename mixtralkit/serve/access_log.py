@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mixtralkit.log import get_logger
-from mixtralkit.serve.http_errors import as_http_error, error_response
+from mixtralkit.serve.http_errors import GONE, as_http_error, error_response
 from mixtralkit.serve.request_facts import RequestFacts, attach_facts
 
 _logger = get_logger(__name__)
@@ -32,16 +32,25 @@ class AccessLog:
             return  # no lifespan, no web sockets
         facts = attach_facts(scope)
         status = 0
+        answered = False
+
+        async def receive_noting() -> Message:
+            nonlocal status
+            message = await receive()
+            if message["type"] == "http.disconnect" and not answered:
+                status = GONE
+            return message
 
         async def send_named(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
+            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = status or message["status"]
                 MutableHeaders(scope=message)["x-request-id"] = facts.name
             await send(message)
 
         try:
-            await self._app(scope, receive, send_named)
+            await self._app(scope, receive_noting, send_named)
         except Exception as error:  # one request's bug must not be the end of the others'
             _logger.error("request %s failed", facts.name, exc_info=error)
             if not status:

@@ -19,6 +19,7 @@ from mixtralkit.errors import MixtralKitError, RequestError, TokenizerError
 
 MEGATRON_ROUTE = "/api"
 RETRY_SECONDS = 1
+GONE = 499  # what logs call the status of an answer that nobody waits for any more
 _TYPES = {
     401: "authentication_error",
     404: "not_found_error",
@@ -69,10 +70,10 @@ def _advice(again: bool) -> dict[str, str]:
 
 
 class ClientGone(HttpError):
-    """Nobody waits for the answer any more; 499 is what logs call it."""
+    """Nobody waits for the answer any more."""
 
     def __init__(self) -> None:
-        super().__init__(499, "the client has closed the connection", code="client_closed_request")
+        super().__init__(GONE, "the client has closed the connection", code="client_closed_request")
 
 
 def time_out(deadline: float) -> HttpError:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.serve.running_server import RunningServer
+from tests.serve.test_clients_gone import connect
 
 SECRET = "my secret words"
 
@@ -58,6 +59,18 @@ def test_refusals_have_lines_without_what_was_said(
     server.post("/v1/chat/completions", {"messages": [{"role": SECRET, "content": SECRET}]})
     assert [line["status"] for line in lines.wait(3)] == [400, 400, 400]
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+def test_who_leaves_has_a_line_that_says_so(server: RunningServer, lines: Lines, stream: bool, begun: bool) -> None:
+    """499, whatever has been sent of the answer."""
+    with connect(server, {"prompt": "to be", "max_tokens": 500, "ignore_eos": True, "stream": stream}) as leaving:
+        server.until(lambda: server.engine.snapshot().running == 1)
+        if begun and stream:
+            leaving.recv(4096)
+    (line,) = lines.wait(1)
+    assert line["status"] == 499
 
 
 def test_control_characters_cannot_forge_a_line(server: RunningServer, lines: Lines) -> None:
