@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from mixtralkit.serve.openai_schema import MOST_TOKENS, Checked, Text, Token
 
 MOST_PROMPTS = 128
+MOST_FIELDS = 64
 Nothing = Annotated[float, Field(ge=0, le=0)]
 
 
@@ -39,6 +40,8 @@ class MegatronRequest(Checked):
         for name, reason in _REFUSED.items():
             if isinstance(given, dict) and name in given:
                 raise ValueError(f"{name} {reason}")
+        if isinstance(given, dict) and len(given) > MOST_FIELDS:  # an error for each of thousands would take long
+            raise ValueError(f"{len(given)} fields are given, and there are {len(cls.model_fields)}")
         return given
 
     @model_validator(mode="after")

@@ -117,6 +117,7 @@ def test_a_line_end_ends_a_text(server: RunningServer, name: str) -> None:
         ({"top_p_decay": 0.5}, "top_p_decay"),
         ({"prevent_newline_after_colon": True}, "prevent_newline_after_colon"),
         ({"anything": 1}, "anything"),
+        ({f"field{number}": 1 for number in range(1000)}, "1001 fields"),
         ({"stop_token": 10**6}, "stop_token"),
     ],
 )
