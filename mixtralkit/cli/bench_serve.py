@@ -54,14 +54,16 @@ def _key(options: BenchServeOptions) -> str | None:
     if options.api_key_file is None:
         place, key = "MIXTRALKIT_API_KEY", client_api_key()
     else:
-        place, key = f"the first line of {options.api_key_file}", _first_line(options.api_key_file)
+        place, key = f"what {options.api_key_file} begins with", _first_key(options.api_key_file)
     if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
         raise UsageError(f"{place} is no API key: printable ASCII without spaces is needed")
     return key
 
 
-def _first_line(file: Path) -> str:
+def _first_key(file: Path) -> str:
+    """The first key of a file as the server reads it: empty lines and lines that begin with # do not count."""
     try:
-        return file.read_text(encoding="utf-8").partition("\n")[0].strip()
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the API key in {file}: {error}") from error
+    return next((line for line in lines if line and not line.startswith("#")), "")

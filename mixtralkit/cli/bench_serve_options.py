@@ -51,7 +51,7 @@ class TargetOptions:
     )
     model: str | None = option("which of its models; else the first that it lists", metavar="NAME", default=None)
     api_key_file: Path | None = option(
-        "a file with the API key in its first line; else MIXTRALKIT_API_KEY has it, if one is needed",
+        "a file with the API key in the first line that is no comment; else MIXTRALKIT_API_KEY has it if need be",
         metavar="FILE",
         parse=path,
         default=None,

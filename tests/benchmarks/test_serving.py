@@ -11,7 +11,7 @@ import pytest
 import sentencepiece
 
 from benchmarks.peers.shape import PROMPT
-from benchmarks.serving import engine_overhead, loads, server_process
+from benchmarks.serving import contenders, engine_overhead, loads, server_process
 from benchmarks.serving.__main__ import arguments, page
 from benchmarks.serving.contenders import OURS, Contender
 from benchmarks.serving.page import figures_table, goals_table, prefix_table, throughput_ratios
@@ -81,19 +81,24 @@ def test_the_page_tells_what_took_part_and_what_was_disturbed() -> None:
 
 
 def test_overhead_is_what_lies_between_the_forwards_of_whole_batches() -> None:
-    """Two pairs of decode steps by hand: 10 and 8 of 10 and 10 ms; the prefill and the smaller batch do not count."""
+    """Two pairs of decode steps by hand: 10 and 8 of 10 and 10 ms; the prefill and the smaller batch do not count.
+
+    Alone a forward takes 7 ms: what it is slowed by is the engine's.
+    """
     forwards = [(64, 0.0, 0.5), (4, 0.6, 0.61), (4, 0.61, 0.618), (4, 0.62, 0.63), (2, 0.7, 0.8)]
-    found = engine_overhead.overhead_of(forwards, 4)
+    found = engine_overhead.overhead_of(forwards, [0.006, 0.007, 0.02], 4)
     assert found["steps"] == 2
     assert found["step_milliseconds"] == pytest.approx(10)
     assert found["forward_milliseconds"] == pytest.approx(9)
-    assert found["share"] == pytest.approx(0.1)
+    assert found["alone_milliseconds"] == pytest.approx(7)
+    assert found["share"] == pytest.approx(0.3)
 
 
 def test_the_engine_is_timed_on_the_demo_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_overhead, "VOCAB", Tokenizer(TOKENIZER).vocab_size)
-    forwards = engine_overhead.timed_forwards(str(TOKENIZER.parent), 3)
-    found = engine_overhead.overhead_of(forwards, 3)
+    forwards, alone = engine_overhead.timed_forwards(str(TOKENIZER.parent), 3)
+    found = engine_overhead.overhead_of(forwards, alone, 3)
+    assert len(alone) == engine_overhead.STEPS
     assert forwards[0][0] >= PROMPT
     assert found["steps"] >= engine_overhead.STEPS
     assert 0 < found["share"] < 1
@@ -155,4 +160,16 @@ def test_loads_are_those_of_bench_serve() -> None:
 
 def test_the_command_line() -> None:
     options = arguments(["--work", "w", "--only", "vllm", "--rounds", "5"])
-    assert (options.only, options.rounds, options.requests) == ("vllm", 5, 32)
+    assert (options.only, options.rounds, options.requests) == (("vllm",), 5, 32)
+    assert arguments(["--work", "w", "--only", "none"]).only == ()
+
+
+def test_a_server_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        arguments(["--work", "w", "--only", "vllm,foo"])
+    assert "there is no 'foo'; give some of llama.cpp, vllm, or none" in capsys.readouterr().err
+
+
+def test_an_environment_without_a_server_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no llama-server; give one with --llama-server"):
+        contenders.llama_cpp(tmp_path, 2, tmp_path / "bin/python", None)

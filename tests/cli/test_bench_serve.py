@@ -106,6 +106,8 @@ def test_keys_come_from_a_variable_or_a_file(
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n# and so on\n")
     assert bench(capsys, server, *locked, "--api-key-file", str(file))["figures"]["answered"] == 2
+    file.write_text(f"# as the server reads it\n\n  {KEY}\nanother\n")
+    assert bench(capsys, server, *locked, "--api-key-file", str(file))["figures"]["answered"] == 2
     file.write_text("\n")
     assert main(["bench", "serve", "--url", server.url, *locked, "--api-key-file", str(file)]) == 2
     assert "is no API key" in capsys.readouterr().err
