@@ -80,8 +80,7 @@ async def _ask_on(url: str, numbers: random.Random, vocabulary: int, log: _Log) 
         except (HttpFailed, BrokenAnswer, OSError) as error:
             log.problems[repr(error)] += 1
             wait = 1.0
-        if wait:
-            await asyncio.sleep(wait * numbers.uniform(1, 1.5))
+        await asyncio.sleep(min(wait * numbers.uniform(1, 1.5), max(log.until - time.monotonic(), 0)))
     client.close()
 
 

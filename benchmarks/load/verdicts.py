@@ -7,10 +7,11 @@ from benchmarks.load.overload import Crowd
 from benchmarks.load.resources import Growth, growth_of
 from benchmarks.load.storm import BUSY, Aftermath
 
-# A leak of one small object a request would be 1 KB and more. What remains below that, over thousands of requests that
-# begin and end, is the allocator finding room for what is under way: it goes up and down with that, and comes to rest.
-MOST_BYTES_A_REQUEST = 1024
-MOST_GROWTH = 0.01  # of what a process held before, which is as near as resident memory can be told
+# What connections leave behind is in cycles, uvicorn's own, and Python looks for these when there are 100,000 new
+# objects (mixtralkit/cli/main.py): until then they come to some 10 MB, and the allocator keeps the room for the next
+# ones. A leak of tensors, or of 10 KB a request, is more within minutes. Smaller ones are not told by weight:
+# tests/serve/test_load.py counts what is left.
+MOST_GROWTH = 16_000_000  # bytes
 MOST_SLOWER = 2.0
 
 
@@ -36,9 +37,10 @@ def storm_verdicts(after: Aftermath) -> list[Verdict]:
         ),
         Verdict("no request and no block is left", str(left).strip("{}").replace("'", ""), not any(left.values())),
         Verdict(
-            "memory is flat",
-            ", ".join(f"{growth.bytes_per_second / 1e3:+.1f} KB/s" for growth in growths),
-            all(is_flat(growth, counts["errands"]) for growth in growths),
+            f"memory is flat, up to {MOST_GROWTH / 1e6:.0f} MB",
+            ", ".join(f"{(growth.last_bytes - growth.first_bytes) / 1e6:+.1f} MB" for growth in growths)
+            + f" in {growths[0].seconds:.0f} s",
+            all(map(is_flat, growths)),
         ),
         Verdict(
             "no more threads and files than before",
@@ -48,10 +50,9 @@ def storm_verdicts(after: Aftermath) -> list[Verdict]:
     ]
 
 
-def is_flat(growth: Growth, errands: int) -> bool:
-    """Whether a process grows by no more than a small part, or by less a request than a leak would be."""
-    grown = growth.last_bytes - growth.first_bytes
-    return grown <= max(MOST_GROWTH * growth.first_bytes, MOST_BYTES_A_REQUEST * errands)
+def is_flat(growth: Growth) -> bool:
+    """Whether a process grows by no more than what comes and goes."""
+    return growth.last_bytes - growth.first_bytes <= MOST_GROWTH
 
 
 def overload_verdicts(crowds: Sequence[Crowd]) -> list[Verdict]:

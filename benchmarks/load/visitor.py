@@ -54,7 +54,7 @@ class Visitor:
 
     async def reads_slowly(self, asked: Asked) -> None:
         """More slowly than the answer comes; it must be the same as for somebody else."""
-        self._compare(await self._streamed(asked, pause=self._random.uniform(0.01, 0.1)), await self._whole(asked))
+        self._compare(await self._streamed(asked, pause=self._random.uniform(0.01, 0.05)), await self._whole(asked))
 
     async def asks(self, asked: Asked) -> None:
         """Once, in either way."""

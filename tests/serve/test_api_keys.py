@@ -15,6 +15,7 @@ from tests.serve.running_server import RunningServer, running_server
 KEYS = ("first-key", "second/key=")
 ROUTES = (
     ("GET", "/v1/models"),
+    ("GET", "/v1/models/{name}"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/chat/completions"),
     ("GET", "/tokenizer_info"),
@@ -77,6 +78,13 @@ def test_without_a_right_key_there_is_no_answer(
     assert headers["www-authenticate"] == "Bearer"
     error = json.loads(body)
     assert error["message"] if path == "/api" else error["error"]["code"] == "invalid_api_key"
+
+
+def test_no_route_is_forgotten_here(guarded: RunningServer) -> None:
+    """Of those that the server tells of itself."""
+    document = json.loads(ask(guarded, "GET", "/openapi.json", f"Bearer {KEYS[0]}")[2])
+    told = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert told - set(ROUTES) == {("GET", "/health/live")}
 
 
 @pytest.mark.parametrize("key", KEYS)
