@@ -16,7 +16,7 @@ from mixtralkit.serve.http_protocol import HttpProtocol
 from tests.serve.running_server import CONFIG, RunningServer, running_server
 
 END = b"\r\n0\r\n\r\n"  # of a body in chunks
-FEW_STEPS = 5  # in which the engine must have heard of an end: those of a few milliseconds
+FEW_STEPS = 40  # within which the engine hears of an end, of about 500 that the response would take
 LONG = {"prompt": "to be", "max_tokens": CONFIG.context, "ignore_eos": True}
 
 
