@@ -116,6 +116,12 @@ def test_errors_with_the_openai_client(client: openai.OpenAI) -> None:
     assert "600" in str(long.value)
 
 
+def test_no_alternatives_need_no_logprobs(server: RunningServer) -> None:
+    """As clients that always send both fields do."""
+    body = {"messages": ASKED, "max_tokens": 1, "logprobs": False, "top_logprobs": 0}
+    assert server.post("/v1/chat/completions", body).json()["choices"][0]["logprobs"] is None
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
