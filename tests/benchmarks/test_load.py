@@ -27,7 +27,12 @@ from mixtralkit.bench.load.load_figures import spread_of
 from mixtralkit.serve.openai_schema import ChatRequest, CompletionRequest
 from mixtralkit.serve.sampling_fields import sampling_params
 
-LOGPROBS = {"tokens": ["a", "b"], "token_logprobs": [-1.0, -2.0], "top_logprobs": [{}, {}], "text_offset": [0, 1]}
+LOGPROBS: dict[str, list[Any]] = {
+    "tokens": ["a", "b"],
+    "token_logprobs": [-1.0, -2.0],
+    "top_logprobs": [{}, {}],
+    "text_offset": [0, 1],
+}
 WHOLE = {
     "choices": [
         {"index": 0, "text": "ab", "finish_reason": "length", "token_ids": [5, 6], "logprobs": LOGPROBS},
