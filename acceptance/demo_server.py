@@ -48,6 +48,9 @@ def running(log: Path, *options: str, keys: str = "") -> Iterator[DemoServer]:
     try:
         yield DemoServer(_address(process, log), log, process)
     finally:
+        process.terminate()  # the ranks end with it
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_SECONDS)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
