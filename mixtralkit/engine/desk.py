@@ -10,31 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mixtralkit.engine.lockstep import Outcome, State
-from mixtralkit.engine.logprobs import TokenLogprobs
-from mixtralkit.engine.output import OnOutput, Output
+from mixtralkit.engine.output import OnOutput
 from mixtralkit.engine.request import EngineClosed, FinishReason, QueueFull, Request
 from mixtralkit.engine.response import Response
 from mixtralkit.engine.scheduler import Scheduler
 from mixtralkit.engine.snapshot import Snapshot, StepFacts
 from mixtralkit.engine.step_plan import StepPlan, WorkResult
+from mixtralkit.engine.ticket import Ticket
 from mixtralkit.engine.vocabulary import Vocabulary
 from mixtralkit.tokenizer import Tokenizer
 
 TICK = 1.0  # seconds between two plans while there is nothing to do: far below any time-out of the other ranks
 STATE_INTERVAL = 1.0  # seconds between two times that the ranks tell their state
-
-
-@dataclass
-class _Ticket:
-    """A request that has not ended; `rank` is None until it runs, and `cached` how much of its prompt it was spared."""
-
-    request: Request
-    response: Response
-    on_output: OnOutput
-    rank: int | None = None
-    cached: int = 0
-    scored: int = 0  # prompt tokens whose log probabilities have been told
-    arrived: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -68,7 +55,7 @@ class Desk:
         self._context = context
         self._room = None if max_waiting is None else places + max_waiting
         self._on_step = on_step
-        self._tickets: dict[int, _Ticket] = {}
+        self._tickets: dict[int, Ticket] = {}
         self._next_number = 0
         self._news = _News()
         self._changed = threading.Condition()
@@ -96,7 +83,7 @@ class Desk:
         if not checked:
             self.check(request)
         response = Response(request.params, self._tokenizer, continues=request.continues)
-        ticket = _Ticket(request, response, on_output)
+        ticket = Ticket(request, response, on_output)
         with self._changed:
             if self._failed is not None or self._closing:
                 raise EngineClosed(self._failed or "the engine takes no requests any more")
@@ -213,44 +200,24 @@ class Desk:
             self._scheduler.cancel(number)
             self._end(number, "interrupted")
 
-    def _tell(self, result: WorkResult, ticket: _Ticket) -> None:
+    def _tell(self, result: WorkResult, ticket: Ticket) -> None:
         ticket.cached = self._scheduler.cached_tokens(result.number)
         if result.error is not None:
             self._end(result.number, "error", result.error, refused=result.refused)
             return
-        scores = _new_scores(result, ticket)
+        scores = ticket.new_scores(result)
         text, taken = ticket.response.push(result.tokens, result.finish)
         if ticket.response.finish_reason:  # before it is told: who hears of the end finds the place free
             if not result.finish:
                 self._scheduler.cancel(result.number)
             self._tickets.pop(result.number, None)  # unless `fail` was first
         if result.tokens or scores:
-            output = _output(result.number, ticket, text)
+            output = ticket.output(result.number, text)
             tokens, logprobs = result.tokens[:taken], result.logprobs[:taken]
             ticket.on_output(replace(output, tokens=tokens, logprobs=logprobs, prompt_logprobs=scores))
 
     def _end(self, number: int, reason: FinishReason, error: str | None = None, *, refused: bool = False) -> None:
         ticket = self._tickets.pop(number, None)
         if ticket is not None:
-            output = _output(number, ticket, ticket.response.end(reason))
+            output = ticket.output(number, ticket.response.end(reason))
             ticket.on_output(replace(output, error=error, refused=refused))
-
-
-def _output(number: int, ticket: _Ticket, text: str) -> Output:
-    return Output(
-        number=number,
-        text=text,
-        finish_reason=ticket.response.finish_reason,
-        prompt_tokens=len(ticket.request.prompt_tokens),
-        cached_tokens=ticket.cached,
-        rank=ticket.rank,
-    )
-
-
-def _new_scores(result: WorkResult, ticket: _Ticket) -> tuple[TokenLogprobs, ...]:
-    """Those of the prompt's log probabilities that have not been told: a request that was preempted feeds it again."""
-    end = min(result.fed, len(ticket.request.prompt_tokens) - 1)
-    begin = end - len(result.prompt_logprobs)
-    scores = result.prompt_logprobs[max(0, ticket.scored - begin) :]
-    ticket.scored = max(ticket.scored, end)
-    return scores

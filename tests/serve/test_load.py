@@ -16,18 +16,18 @@ from benchmarks.load.resources import growth_of
 from benchmarks.load.storm import Storm, at_rest, storm
 from benchmarks.load.tally import Tally
 from benchmarks.load.verdicts import is_flat
-from mixtralkit.engine.desk import _Ticket
 from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.request_progress import RequestProgress
 from mixtralkit.engine.running import RunningRequest
 from mixtralkit.engine.sampling import Sampler
+from mixtralkit.engine.ticket import Ticket
 from mixtralkit.serve.http_protocol import HttpProtocol
 from mixtralkit.serve.outputs import Outputs
 from mixtralkit.serve.request_facts import RequestFacts
 from tests.cli.served import served
 from tests.serve.running_server import CONFIG, RunningServer, running_server
 
-OF_A_REQUEST = (_Ticket, RequestProgress, RunningRequest, Sampler, Outputs, RequestFacts, HttpProtocol)
+OF_A_REQUEST = (Ticket, RequestProgress, RunningRequest, Sampler, Outputs, RequestFacts, HttpProtocol)
 
 
 def alive() -> Counter[str]:
