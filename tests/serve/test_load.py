@@ -15,7 +15,7 @@ from benchmarks.load.refused_bodies import REFUSED
 from benchmarks.load.resources import growth_of
 from benchmarks.load.storm import Storm, at_rest, storm
 from benchmarks.load.tally import Tally
-from benchmarks.load.verdicts import is_flat
+from benchmarks.load.verdicts import MOST_THREADS, is_flat
 from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.request_progress import RequestProgress
 from mixtralkit.engine.running import RunningRequest
@@ -61,7 +61,7 @@ def test_processes_on_two_ranks_neither_grow_nor_keep_anything() -> None:
         for series in after.watch.series.values():
             growth = growth_of(series)
             assert is_flat(growth)
-            assert growth.more_threads <= 2  # those that read long bodies begin when they are needed
+            assert growth.more_threads <= MOST_THREADS
             assert growth.more_files <= 0
         many = asyncio.run(crowd(server.url, 10 * (2 * 4 + 12), 3, 3, 3072))
         assert many.problems == {}
