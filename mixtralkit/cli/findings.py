@@ -17,7 +17,19 @@ from mixtralkit.errors import UsageError
 from mixtralkit.fastermoe_env import fastermoe_env
 
 # The lowest versions that are supported, as in requirements.txt.
-REQUIRED = {"torch": "2.10", "sentencepiece": "0.2.1", "fire": "0.7", "numpy": "2.0"}
+REQUIRED = {
+    "torch": "2.10",
+    "sentencepiece": "0.2.1",
+    "fire": "0.7",
+    "numpy": "2.0",
+    "fastapi": "0.115",
+    "starlette": "0.46",
+    "pydantic": "2.9",
+    "uvicorn": "0.34",
+    "h11": "0.16",
+    "prometheus-client": "0.21",
+    "llguidance": "1.0",
+}
 
 State = Literal["ok", "no", "missing"]
 
