@@ -43,12 +43,13 @@ def timed_forwards(folder: str, requests: int) -> tuple[list[Forward], list[floa
         [(7919 * (requests * at + place)) % (VOCAB - 3) + 3 for at in range(PROMPT)] for place in range(requests)
     ]
     params = SamplingParams(max_tokens=1 + WARM_STEPS + STEPS, ignore_eos=True)
-    with patch.object(Transformer, "next_token_logits", timed), LLM(folder, batch_size=requests) as llm:
-        llm.generate(prompts, params)
-        forwards.clear()
-        batches.clear()
-        llm.generate([prompt[::-1] for prompt in prompts], params)
-        answered = list(forwards)
+    with patch.object(Transformer, "next_token_logits", timed):
+        with LLM(folder, batch_size=requests) as llm:
+            llm.generate(prompts, params)
+            forwards.clear()
+            batches.clear()
+            llm.generate([prompt[::-1] for prompt in prompts], params)
+        answered = list(forwards)  # the engine has ended: it would take further passes for its own
         whole = [batch for batch, (tokens, _, _) in zip(batches, answered, strict=True) if tokens == requests]
         repeat(*whole[len(whole) // 2])
     return answered, [ended - started for _, started, ended in forwards[len(answered) + WARM_STEPS :]]
