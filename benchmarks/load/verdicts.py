@@ -7,11 +7,10 @@ from benchmarks.load.overload import Crowd
 from benchmarks.load.resources import Growth, growth_of
 from benchmarks.load.storm import BUSY, Aftermath
 
-# What connections leave behind is in cycles, uvicorn's own, and Python looks for these when there are 100,000 new
-# objects (mixtralkit/cli/main.py): until then they come to some 10 MB, and the allocator keeps the room for the next
-# ones. A leak of tensors, or of 10 KB a request, is more within minutes. Smaller ones are not told by weight:
-# tests/serve/test_load.py counts what is left.
-MOST_GROWTH = 16_000_000  # bytes
+# For some minutes the allocator keeps more room than it did for what is under way at a time, up to 10 MB, though what
+# is in use stays the same. A leak of tensors, or of 10 KB a request, is more within minutes. Smaller ones are not told
+# by weight: tests/serve/test_load.py counts what is left.
+MOST_GROWTH = 12_000_000  # bytes
 MOST_THREADS = 3  # of rank 0's pools, whose threads begin when there is much to do at a time, and stay
 MOST_SLOWER = 2.0
 
