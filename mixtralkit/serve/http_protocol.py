@@ -57,6 +57,7 @@ class HttpProtocol(H11Protocol):
         self._head.end()
         self._reading.end()
         self._lingering.end()
+        self._unset_keepalive_if_required()  # uvicorn does so only where the client went in good order
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from mixtralkit.cli.main import main
 from tests.cli.demo_runs import DEMO, PROMPTS, TOKENS, Done, generate, report, responses
 
-LONG = 250  # tokens in which replicas get to their ranks, on a busy machine too
+LONG = 700  # tokens in which replicas get to their ranks, on a busy machine too
 FASTER = {"FMOE_FASTER_SCHEDULE_ENABLE": "1", "FMOE_FASTER_SHADOW_ENABLE": "1", "FMOE_FASTER_GROUP_SIZE": "1"}
 # Two nodes, if the user is to be believed, with a network so slow that replicas pay.
 ADAPTIVE = ("--ranks-per-node", "1", "--placement", "adaptive", "--net-bandwidth", "1MB/s")
