@@ -1,8 +1,12 @@
 """Clients that leave or stop reading: their requests end, and every block is free again. Over a real engine."""
 
+import gc
 import json
 import socket
+import struct
 import time
+import weakref
+from asyncio import Transport
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -72,6 +76,43 @@ def test_who_says_more_and_hangs_up_is_forgotten(slow_server: RunningServer, mor
     connection.close()
     slow_server.until(lambda: all_free(slow_server))
     assert slow_server.engine.snapshot().steps <= at_close + FEW_STEPS
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list["weakref.ref[HttpProtocol]"]:
+    """The connections since the test began."""
+    connections: list[weakref.ref[HttpProtocol]] = []
+    plain = HttpProtocol.connection_made
+
+    def noted(connection: HttpProtocol, transport: Transport) -> None:
+        connections.append(weakref.ref(connection))
+        plain(connection, transport)
+
+    monkeypatch.setattr(HttpProtocol, "connection_made", noted)
+    return connections
+
+
+def test_a_token_does_not_wait_for_the_one_before(
+    slow_server: RunningServer, made: list["weakref.ref[HttpProtocol]"]
+) -> None:
+    """Small packets leave at once, instead of when the client has confirmed the last: 40 ms a token."""
+    with slow_server.client() as client:
+        assert client.get("/health/live").status_code == 200
+        (connection,) = made
+        own = connection()
+        assert own is not None
+        assert own.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_who_resets_the_connection_after_an_answer_is_forgotten(
+    slow_server: RunningServer, made: list["weakref.ref[HttpProtocol]"]
+) -> None:
+    """At once, not only when a kept connection would have been given up."""
+    connection = connect(slow_server, {**LONG, "max_tokens": 1})
+    assert b" 200 " in connection.recv(1 << 16)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+    slow_server.until(lambda: gc.collect() >= 0 and all(one() is None for one in made))
 
 
 def test_requests_one_after_the_other_without_waiting(slow_server: RunningServer) -> None:
