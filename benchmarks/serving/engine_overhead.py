@@ -2,82 +2,105 @@
 
 Answers random prompts with the engine alone, without a server. Of the time from one decode step's forward to the next
 one's, what the forward would not take if it ran alone is the engine's: planning, exchange, sampling, text, and what the
-forward is slowed by when some of that is done beside it.
+forward is slowed by when some of that is done beside it. A machine is not equally fast from one second to the next, so
+steps and forwards alone take turns.
 """
 
 import json
 import statistics
 import sys
 import time
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-import torch
-
-from benchmarks.peers.shape import PROMPT, STEPS, VOCAB, WARM_STEPS
+from benchmarks.peers.shape import PROMPT, VOCAB, WARM_STEPS
+from mixtralkit.engine.leader import Leader
 from mixtralkit.engine.request import SamplingParams
 from mixtralkit.llm import LLM
 from mixtralkit.model.transformer import Transformer
 
-Forward = tuple[int, float, float]  # tokens, start and end
+PAIRS = 24  # of a forward alone and a step
 
 
-def timed_forwards(folder: str, requests: int) -> tuple[list[Forward], list[float]]:
-    """Every forward pass while so many requests are answered together, after a first lot that warms up.
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass of so many tokens; in a step that is not to be timed, `alone` is that of one like it."""
 
-    And the seconds of as many as there are steps, one after the other without an engine, of the batch halfway.
+    tokens: int
+    started: float
+    ended: float
+    alone: float | None
+
+
+class ForwardTimer:
+    """Notes every forward pass of `requests` tokens. Before every second one, it is run twice with nothing beside it.
+
+    The first of the two is not timed: the results of the step before are taken beside it. They write into the cache
+    what the third writes.
     """
-    forwards: list[Forward] = []
-    batches: list[tuple[Transformer, Any, Any]] = []
-    forward = Transformer.next_token_logits
 
-    def timed(model: Transformer, batch: Any, cache: Any) -> Any:
-        started = time.perf_counter()
-        logits = forward(model, batch, cache)
-        forwards.append((len(batch.tokens_T), started, time.perf_counter()))
-        batches.append((model, batch, cache))
+    def __init__(self, requests: int) -> None:
+        self.passes: list[Pass] = []
+        self._requests = requests
+        self._repeating = False
+        self._forward = Transformer.next_token_logits
+        self._begin_planning = Leader._begin_planning  # what its hook on the last layer calls
+
+    def next_token_logits(self, model: Transformer, batch: Any, cache: Any) -> Any:
+        """Stands for the model's."""
+        alone, entered = None, time.perf_counter()
+        if len(batch.tokens_T) == self._requests and len(self.passes) % 2:
+            self._repeating = True
+            self._forward(model, batch, cache)
+            started = time.perf_counter()
+            self._forward(model, batch, cache)
+            alone = time.perf_counter() - started
+            self._repeating = False
+        logits = self._forward(model, batch, cache)
+        self.passes.append(Pass(len(batch.tokens_T), entered, time.perf_counter(), alone))
         return logits
 
+    def begin_planning(self, leader: Leader) -> None:
+        """Stands for the leader's."""
+        if not self._repeating:
+            self._begin_planning(leader)
+
+
+def timed_passes(folder: str, requests: int) -> list[Pass]:
+    """The forward passes while so many requests are answered together, after a first lot that warms up."""
+    timer = ForwardTimer(requests)
     prompts = [
         [(7919 * (requests * at + place)) % (VOCAB - 3) + 3 for at in range(PROMPT)] for place in range(requests)
     ]
-    params = SamplingParams(max_tokens=1 + WARM_STEPS + STEPS, ignore_eos=True)
-    with patch.object(Transformer, "next_token_logits", timed):
-        with LLM(folder, batch_size=requests) as llm:
-            llm.generate(prompts, params)
-            forwards.clear()
-            batches.clear()
-            llm.generate([prompt[::-1] for prompt in prompts], params)
-        answered = list(forwards)  # the engine has ended: it would take further passes for its own
-        whole = [batch for batch, (tokens, _, _) in zip(batches, answered, strict=True) if tokens == requests]
-        repeat(*whole[len(whole) // 2])
-    return answered, [ended - started for _, started, ended in forwards[len(answered) + WARM_STEPS :]]
+    params = SamplingParams(max_tokens=1 + WARM_STEPS + 2 * PAIRS, ignore_eos=True)
+    with (
+        patch.object(Transformer, "next_token_logits", lambda *given: timer.next_token_logits(*given)),
+        patch.object(Leader, "_begin_planning", lambda leader: timer.begin_planning(leader)),
+        LLM(folder, batch_size=requests) as llm,
+    ):
+        llm.generate(prompts, params)
+        timer.passes.clear()
+        llm.generate([prompt[::-1] for prompt in prompts], params)
+    return timer.passes
 
 
-@torch.inference_mode()
-def repeat(model: Transformer, batch: Any, cache: Any) -> None:
-    """The same forward pass again and again; what it writes into the cache is there already."""
-    for _ in range(WARM_STEPS + STEPS):
-        model.next_token_logits(batch, cache)
-
-
-def overhead_of(forwards: list[Forward], alone: list[float], requests: int) -> dict[str, float]:
-    """Medians over the steps that decode all requests: milliseconds of a step and its forward, the overhead's share.
-
-    `alone` are seconds of forward passes without an engine.
-    """
-    pairs = [(one, two) for one, two in pairwise(forwards) if one[0] == two[0] == requests]
-    step = statistics.median(two[1] - one[1] for one, two in pairs)
-    bare = statistics.median(alone)
+def overhead_of(passes: list[Pass], requests: int) -> dict[str, float]:
+    """Medians over the steps that decode all requests: milliseconds of a step and its forward, the overhead's share."""
+    found = [
+        (one.alone, two.ended - two.started, three.started - two.started)
+        for one, two, three in zip(passes, passes[1:], passes[2:], strict=False)
+        if one.tokens == two.tokens == three.tokens == requests and one.alone is not None
+    ]
+    alone, forward, step = (statistics.median(seconds) for seconds in zip(*found, strict=True))
     return {
-        "steps": len(pairs),
+        "steps": len(found),
         "step_milliseconds": step * 1e3,
-        "forward_milliseconds": statistics.median(one[2] - one[1] for one, _ in pairs) * 1e3,
-        "alone_milliseconds": bare * 1e3,
-        "share": 1 - bare / step,
+        "forward_milliseconds": forward * 1e3,
+        "alone_milliseconds": alone * 1e3,
+        "share": statistics.median(1 - alone / step for alone, _, step in found),
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(overhead_of(*timed_forwards(sys.argv[1], int(sys.argv[2])), int(sys.argv[2]))))
+    print(json.dumps(overhead_of(timed_passes(sys.argv[1], int(sys.argv[2])), int(sys.argv[2]))))

@@ -14,6 +14,7 @@ from benchmarks.peers.shape import PROMPT
 from benchmarks.serving import contenders, engine_overhead, loads, server_process
 from benchmarks.serving.__main__ import arguments, page
 from benchmarks.serving.contenders import OURS, Contender
+from benchmarks.serving.engine_overhead import Pass, overhead_of
 from benchmarks.serving.page import figures_table, goals_table, prefix_table, throughput_ratios
 from benchmarks.serving.rounds import Outcome
 from benchmarks.serving.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, pieces_of, whole_pieces
@@ -80,28 +81,32 @@ def test_the_page_tells_what_took_part_and_what_was_disturbed() -> None:
     assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {8, 5, 4}
 
 
-def test_overhead_is_what_lies_between_the_forwards_of_whole_batches() -> None:
-    """Two pairs of decode steps by hand: 10 and 8 of 10 and 10 ms; the prefill and the smaller batch do not count.
-
-    Alone a forward takes 7 ms: what it is slowed by is the engine's.
-    """
-    forwards = [(64, 0.0, 0.5), (4, 0.6, 0.61), (4, 0.61, 0.618), (4, 0.62, 0.63), (2, 0.7, 0.8)]
-    found = engine_overhead.overhead_of(forwards, [0.006, 0.007, 0.02], 4)
+def test_overhead_is_what_a_step_takes_beyond_a_forward_alone() -> None:
+    """Two pairs of decode steps by hand, of 10 and 20 ms after forwards of 9 and 12; prefill and fewer do not count."""
+    passes = [
+        Pass(64, 0.0, 0.5, None),
+        Pass(4, 0.6, 0.65, 0.009),
+        Pass(4, 0.66, 0.668, None),
+        Pass(4, 0.67, 0.71, 0.012),
+        Pass(4, 0.72, 0.736, None),
+        Pass(4, 0.74, 0.8, 0.5),
+        Pass(2, 0.9, 1.0, None),
+    ]
+    found = overhead_of(passes, 4)
     assert found["steps"] == 2
-    assert found["step_milliseconds"] == pytest.approx(10)
-    assert found["forward_milliseconds"] == pytest.approx(9)
-    assert found["alone_milliseconds"] == pytest.approx(7)
-    assert found["share"] == pytest.approx(0.3)
+    assert found["step_milliseconds"] == pytest.approx(15)
+    assert found["forward_milliseconds"] == pytest.approx(12)
+    assert found["alone_milliseconds"] == pytest.approx(10.5)
+    assert found["share"] == pytest.approx((0.1 + 0.4) / 2)
 
 
 def test_the_engine_is_timed_on_the_demo_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_overhead, "VOCAB", Tokenizer(TOKENIZER).vocab_size)
-    forwards, alone = engine_overhead.timed_forwards(str(TOKENIZER.parent), 3)
-    found = engine_overhead.overhead_of(forwards, alone, 3)
-    assert len(alone) == engine_overhead.STEPS
-    assert forwards[0][0] >= PROMPT
-    assert found["steps"] >= engine_overhead.STEPS
-    assert 0 < found["share"] < 1
+    passes = engine_overhead.timed_passes(str(TOKENIZER.parent), 3)
+    found = overhead_of(passes, 3)
+    assert passes[0].tokens >= PROMPT
+    assert found["steps"] >= engine_overhead.PAIRS
+    assert -0.5 < found["share"] < 1
 
 
 def test_pieces_have_their_kinds_and_every_token_has_a_text_for_vllm(tmp_path: Path) -> None:
