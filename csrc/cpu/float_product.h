@@ -29,9 +29,10 @@ struct Floats {
 };
 
 // kRows rows by kOutputs outputs: as many sums as there are registers for. kWhole says that the inputs fill whole
-// steps: without code for a rest the compiler keeps the sums in registers to the end. kFetch brings in the weights that
-// lie `ahead` meanwhile, in the order in which they lie: on its own a processor does not look that far.
-template <class Dot, int kRows, int kOutputs, bool kWhole, bool kFetch>
+// steps: without code for a rest the compiler keeps the sums in registers to the end. Meanwhile the weights of kFetch
+// outputs, which lie `ahead`, are fetched in the order in which they lie: on its own a processor does not look that
+// far.
+template <class Dot, int kRows, int kOutputs, bool kWhole, int kFetch>
 inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, const typename Dot::Weight* w,
                        std::int64_t inputs, std::int64_t ahead, float* y, std::int64_t y_stride) {
     Lanes sums[kRows * kOutputs];
@@ -51,10 +52,8 @@ inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, cons
     };
     std::int64_t i = 0;
     for (; i + Dot::kStep <= inputs; i += Dot::kStep) {
-        if constexpr (kFetch) {
 #pragma GCC unroll 8
-            for (int o = 0; o < kOutputs; ++o) fetch(w + ahead + i * kOutputs + o * Dot::kStep);
-        }
+        for (int o = 0; o < kFetch; ++o) fetch(w + ahead + i * kFetch + o * Dot::kStep);
         add([=](auto* p) { return Dot::input(p + i); }, [=](auto* p) { return Dot::weight(p + i); });
     }
     if constexpr (!kWhole) {
@@ -78,7 +77,7 @@ inline void float_tile(const typename Dot::Input* x, std::int64_t x_stride, cons
 }
 
 // Calls float_tile with so many rows, at most kRows.
-template <class Dot, bool kWhole, int kOutputs, bool kFetch, int kRows>
+template <class Dot, bool kWhole, int kOutputs, int kFetch, int kRows>
 inline void float_rows(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
                        std::int64_t inputs, std::int64_t ahead, float* y, std::int64_t y_stride) {
     if constexpr (kRows > 0) {
@@ -94,22 +93,28 @@ template <class Dot, bool kWhole>
 inline void float_few_rows(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
                            std::int64_t outputs, std::int64_t inputs, std::int64_t ahead, float* y,
                            std::int64_t y_stride) {
-    const auto run = rows <= 2 ? float_rows<Dot, kWhole, 1, false, 2> : float_rows<Dot, kWhole, 1, true, kFewRows>;
+    const auto run = rows <= 2 ? float_rows<Dot, kWhole, 1, 0, 2> : float_rows<Dot, kWhole, 1, 1, kFewRows>;
     for (std::int64_t o = 0; o < outputs; ++o) run(x, rows, w + o * inputs, inputs, ahead, y + o, y_stride);
 }
 
-// Tiles share what is loaded among several rows and outputs; the next tile's weights are fetched once.
+// Tiles share what is loaded among several rows and outputs. The next tile's weights are fetched beside all rows, a
+// share beside each tile: if the first fetched them all, memory would have nothing to do during the others.
 template <class Dot, bool kWhole>
 inline void float_tiles(const typename Dot::Input* x, std::int64_t rows, const typename Dot::Weight* w,
                         std::int64_t outputs, std::int64_t inputs, float* y, std::int64_t y_stride) {
     const auto each_tile = [&]<int kOutputs>(std::int64_t o) {
-        const auto rows_from = [&]<bool kFetch>(std::int64_t r) {
-            const std::int64_t count = rows - r < kTileRows ? rows - r : kTileRows;
-            float_rows<Dot, kWhole, kOutputs, kFetch, kTileRows>(x + r * inputs, count, w + o * inputs, inputs,
-                                                                 inputs * kOutputs, y + r * y_stride + o, y_stride);
-        };
-        rows_from.template operator()<true>(0);
-        for (std::int64_t r = kTileRows; r < rows; r += kTileRows) rows_from.template operator()<false>(r);
+        std::int64_t fetched = 0;
+        for (std::int64_t r = 0; r < rows; r += kTileRows) {
+            const std::int64_t left = rows - r, tiles = (left + kTileRows - 1) / kTileRows;
+            const std::int64_t share = (kOutputs - fetched + tiles - 1) / tiles;
+            const auto run = share == kOutputs ? float_rows<Dot, kWhole, kOutputs, kOutputs, kTileRows>
+                             : share == 2      ? float_rows<Dot, kWhole, kOutputs, 2, kTileRows>
+                             : share == 1      ? float_rows<Dot, kWhole, kOutputs, 1, kTileRows>
+                                               : float_rows<Dot, kWhole, kOutputs, 0, kTileRows>;
+            run(x + r * inputs, left < kTileRows ? left : kTileRows, w + o * inputs, inputs,
+                inputs * (kOutputs + fetched), y + r * y_stride + o, y_stride);
+            fetched += share;
+        }
     };
     std::int64_t o = 0;
     for (; o + kTileOutputs <= outputs; o += kTileOutputs) each_tile.template operator()<kTileOutputs>(o);
