@@ -9,12 +9,11 @@ from mixtralkit.cli.bench_outputs import check_plot
 from mixtralkit.cli.bench_serve_document import load_document, write_load
 from mixtralkit.cli.bench_serve_options import BenchServeOptions
 from mixtralkit.cli.bench_serve_progress import LoadProgress
+from mixtralkit.cli.interrupt import INTERRUPTED
 from mixtralkit.cli.terminal import aside
 from mixtralkit.env import client_api_key
 from mixtralkit.errors import UsageError
 from mixtralkit.sizes import counted
-
-INTERRUPTED = 130
 
 
 def bench_serve(options: BenchServeOptions) -> int:

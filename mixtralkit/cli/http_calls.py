@@ -12,6 +12,7 @@ from mixtralkit.errors import MixtralKitError
 
 _EVENT = b"data: "
 _END = b"[DONE]"
+_UNAUTHORIZED = 401
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -62,7 +63,8 @@ def _open(url: str, body: Any, method: str, key: str | None, timeout: float) -> 
         request = urllib.request.Request(url, data, headers, method=method or None)
         return cast(HTTPResponse, _opener.open(request, timeout=timeout))
     except urllib.error.HTTPError as error:
-        raise ServerError(f"{url} answered {error.code}: {_words(error.read()) or error.reason}") from error
+        hint = "; set MIXTRALKIT_API_KEY to a key of the server's" if error.code == _UNAUTHORIZED else ""
+        raise ServerError(f"{url} answered {error.code}: {_words(error.read()) or error.reason}{hint}") from error
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise ServerError(f"cannot ask {url}: {reason}; is the address right, and the server running?") from error

@@ -12,6 +12,7 @@ import termios
 from types import FrameType
 
 CTRL_C = b"\x03"
+INTERRUPTED = 130  # the exit status of a program that Ctrl-C has ended
 
 
 class Interrupt:

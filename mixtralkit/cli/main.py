@@ -14,6 +14,7 @@ import fire
 from mixtralkit import __version__
 from mixtralkit.cli.arguments import check_arguments
 from mixtralkit.cli.help_text import program_help, verb_help
+from mixtralkit.cli.interrupt import INTERRUPTED
 from mixtralkit.cli.near_miss import near_miss
 from mixtralkit.cli.option import Option, options_of
 from mixtralkit.cli.terminal import complain, give_up_output, prepare, say
@@ -23,7 +24,6 @@ from mixtralkit.errors import MixtralKitError, UsageError
 
 PROGRAM = "mixtralkit"
 HELP = ("-h", "--help")
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 # Between two looks of Python for garbage. Its own 700 let it go through torch's 165,000 objects again and again, which
 # is 0.1 s each time; hardly any garbage here is cyclic.

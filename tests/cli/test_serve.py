@@ -65,6 +65,7 @@ def test_megatrons_client_talks_to_it(alone: Served) -> None:
     done = run([PROGRAM[0], tool, address], stdin="ROMEO:\n5\nROMEO:\nmany\n")
     assert done.stdout.startswith("Megatron Response:\nROMEO:"), done.stderr
     assert "the number of tokens is 'many'" in done.stderr
+    assert done.returncode == 1
 
 
 def test_a_port_in_use_is_said_before_anything_is_loaded(alone: Served) -> None:

@@ -43,6 +43,14 @@ class Handler(BaseHTTPRequestHandler):
             self._stream(asked)
         self.used = True
 
+    def do_PUT(self) -> None:
+        """Megatron's /api, for those with the key: a word after the prompt."""
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.headers["authorization"] == f"Bearer {KEY}":
+            self._json(200, {"text": [f"{prompt} word" for prompt in asked["prompts"]]})
+        else:
+            self._json(401, {"message": "who are you?"})
+
     def _tokenize(self, asked: dict[str, Any]) -> None:
         if self.server.tokens is None:
             self._json(404, {"error": "no such route"})
