@@ -121,9 +121,24 @@ def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_server_without_models(server: OddServer, capsys: pytest.CaptureFixture[str]) -> None:
-    server.models = ()
+    server.models = {}
     assert main(["bench", "serve", "--url", f"{server.url}/v1/"]) == 1
     assert f"{server.url}/v1/models answers 200 and lists no model" in capsys.readouterr().err
+
+
+def test_requests_beyond_the_context_are_refused_before_anything_is_sent(
+    server: OddServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model little takes 100 tokens: 60 + 20 + 20 just fit, and where no context is told nothing is said."""
+    lengths = ("--requests", "2", "--shared-prefix", "60", "--output-tokens", "20")
+    for model, inputs in (("little", "10-21"), ("little", "41")):
+        words = ["bench", "serve", "--url", server.url, "--model", model, *lengths, "--input-tokens", inputs]
+        assert main(words) == 2
+        message = f"--shared-prefix 60, --input-tokens {inputs} and --output-tokens 20 are up to"
+        assert message in capsys.readouterr().err
+    assert server.asked == []
+    for model, inputs in (("little", "20"), ("plain", "41")):
+        assert bench(capsys, server, "--model", model, *lengths, "--input-tokens", inputs)["figures"]["answered"] == 2
 
 
 @pytest.mark.parametrize(

@@ -51,3 +51,8 @@ class LoadPlan:
     concurrency: int | None
     seed: int
     deadline: float | None
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that a request can have, its answer included."""
+        return self.shared_prefix + self.input_tokens.most + self.output_tokens.most

@@ -12,7 +12,7 @@ from mixtralkit.bench.load.load_client import Failure, LoadClient
 from mixtralkit.bench.load.load_plan import LoadPlan
 from mixtralkit.bench.load.load_prompts import LoadRequest, Pool, load_requests, warm_up_requests
 from mixtralkit.bench.load.load_run import LoadCounts, LoadRun, within
-from mixtralkit.bench.load.load_target import TargetError, first_model, prompt_pool
+from mixtralkit.bench.load.load_target import TargetError, check_lengths, prompt_pool, target_model
 
 WARM_UP_CONCURRENCY = 8
 
@@ -58,14 +58,19 @@ class LoadTest:
         self._on_change = on_change
 
     async def run(self) -> LoadResult:
-        """The results; raises `TargetError` when the server is not there or a request to warm it up fails."""
+        """The results.
+
+        Raises `TargetError` when the server is not there or a request to warm it up fails, and `UsageError` when the
+        requests are longer than the model's context.
+        """
         target, plan = self._target, self._plan
         with closing(HttpClient(target.url, target.key, target.patience)) as http:
-            model = target.model or await first_model(http)
-            pool = await prompt_pool(http, model, plan.endpoint, target.vocab_size, plan.seed)
-            await self._warm_up(http, model, pool)
-            results = await self._measure(http, model, load_requests(plan, pool))
-        return LoadResult(model, "words" if isinstance(pool[0], str) else "token ids", results)
+            model = await target_model(http, target.model)
+            check_lengths(plan, model)
+            pool = await prompt_pool(http, model.name, plan.endpoint, target.vocab_size, plan.seed)
+            await self._warm_up(http, model.name, pool)
+            results = await self._measure(http, model.name, load_requests(plan, pool))
+        return LoadResult(model.name, "words" if isinstance(pool[0], str) else "token ids", results)
 
     async def _warm_up(self, http: HttpClient, model: str, pool: Pool) -> None:
         run = self._new_run(http, model, lambda counts: None)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Barrier, Semaphore, Thread
@@ -25,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
     def do_GET(self) -> None:
-        self._json(200, {"object": "list", "data": [{"id": name} for name in self.server.models]})
+        self._json(200, {"object": "list", "data": [_listed(*model) for model in self.server.models.items()]})
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -112,11 +112,17 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def _listed(name: str, context: int | None) -> dict[str, Any]:
+    return {"id": name} | ({} if context is None else {"max_model_len": context})
+
+
 class OddServer(ThreadingHTTPServer):
-    """`tokens` is what /tokenize answers, None for none of it; `asked` gets all requests in the order they came."""
+    """`models` are those that it lists, with their context where it tells one. `tokens` is what /tokenize answers, None
+    for none of it; `asked` gets all requests in the order they came.
+    """
 
     daemon_threads = True
-    models: tuple[str, ...] = ("plain", "other")
+    models: Mapping[str, int | None] = {"plain": None, "other": None, "little": 100}
     tokens: list[int] | None = None
 
     def __init__(self) -> None:
