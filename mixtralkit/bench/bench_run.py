@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,10 @@ from mixtralkit.bench.repeats import Repeats
 from mixtralkit.bench.round_trips import TOKENS_PER_RANK, round_trips
 from mixtralkit.bench.subject import Subject
 from mixtralkit.dist.launch import Group
+from mixtralkit.log import get_logger, notice
+from mixtralkit.sizes import counted
 
+_logger = get_logger(__name__)
 Document = dict[str, Any]
 
 
@@ -68,7 +71,7 @@ def bench_run(
         subject = open_subject()
         loaded = time.perf_counter()
         first_token = _first_token(subject)
-        runs = [CaseRun(subject, case) for case in plan.cases]
+        runs = _case_runs(subject, plan)
         for run in runs:  # what the memory's peak comes from, and what the timed runs need not wait for any more
             run.once()
     rank = {
@@ -87,6 +90,21 @@ def bench_run(
         "layers": [layer_times(run) for run in runs] if plan.layers else [],
         "round_trips": _round_trips(subject, plan) if plan.round_trips else [],
     }
+
+
+def _case_runs(subject: Subject, plan: Plan) -> list[CaseRun]:
+    """The cases, each dispatch once, whatever it is asked for as; what a name comes to on these ranks is said."""
+    runs: dict[Case, CaseRun] = {}
+    ranks = counted(subject.group.world_size, "rank")
+    for case in plan.cases:
+        run = CaseRun(subject, case)
+        asked, name = case.dispatch, run.dispatch.name
+        first = runs.setdefault(replace(case, dispatch=name), run)
+        if first is not run:
+            notice(_logger, f"--dispatch {first.case.dispatch} and {asked} are both {name} on {ranks}: measured once")
+        elif asked not in ("auto", name):
+            notice(_logger, f"--dispatch {asked} is {name} on {ranks}")
+    return list(runs.values())
 
 
 @torch.inference_mode()
@@ -112,7 +130,7 @@ def _figures(
 
 def _round_trips(subject: Subject, plan: Plan) -> list[Document]:
     config = subject.config
-    dispatches = dict.fromkeys(subject.dispatch_for(name, 1) for name in plan.dispatches)
+    dispatches = {each.name: each for each in (subject.dispatch_for(name, 1) for name in plan.dispatches)}
     return [
         round_trips(
             subject.group,
@@ -123,6 +141,6 @@ def _round_trips(subject: Subject, plan: Plan) -> list[Document]:
             top_k=config.top_k,
             repeats=3 * plan.repeats,
         )
-        for dispatch in dispatches
+        for dispatch in dispatches.values()
         for tokens in TOKENS_PER_RANK
     ]

@@ -11,6 +11,7 @@ from mixtralkit.cli.ranks import run_on_ranks
 from mixtralkit.cli.terminal import aside
 from mixtralkit.dist.launch import Group
 from mixtralkit.env import fastermoe_variables
+from mixtralkit.errors import UsageError
 from mixtralkit.log import get_logger, notice
 
 _logger = get_logger(__name__)
@@ -25,6 +26,7 @@ def _bench(group: Group, options: BenchOptions, torch_seconds: float) -> None:
     if set_ := ", ".join(fastermoe_variables()):
         notice(_logger, f"bench measures without strategies: {set_} {'is' if ',' not in set_ else 'are'} not looked at")
     source = source_of(options)
+    _check_prefill(options, source.config.context)
     plan = Plan(
         prefill=options.prefill,
         batch_sizes=options.batch_sizes,
@@ -42,6 +44,12 @@ def _bench(group: Group, options: BenchOptions, torch_seconds: float) -> None:
     )
     if group.rank == 0:
         write_all(options, document(source.facts(), [run]))
+
+
+def _check_prefill(options: BenchOptions, context: int) -> None:
+    """Raise `UsageError` for a prompt that the model is not made for; the weights need not be there yet."""
+    if (longest := max(options.prefill)) > context:
+        raise UsageError(f"--prefill {longest} is beyond the model's context of {context:,} tokens; give fewer")
 
 
 def _tell(figure: dict[str, Any]) -> None:

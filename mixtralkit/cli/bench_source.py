@@ -10,7 +10,7 @@ from mixtralkit.bench.random_weights import random_model
 from mixtralkit.bench.shapes import shape_of
 from mixtralkit.bench.subject import Subject, open_subject
 from mixtralkit.checkpoint.checkpoint_summary import summarize
-from mixtralkit.checkpoint.formats import digest
+from mixtralkit.checkpoint.formats import detect, digest
 from mixtralkit.checkpoint.loader import load_model
 from mixtralkit.cli.bench_options import UNQUANTIZED, BenchOptions
 from mixtralkit.config import ModelConfig
@@ -22,6 +22,10 @@ from mixtralkit.session.node_memory import check_node_memory
 
 class Source(Protocol):
     """What can be opened for measuring, on all ranks together, and described."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
 
     def open(self, group: Group) -> Subject:
         """Load this rank's part of the model."""
@@ -38,6 +42,11 @@ class CheckpointSource:
     dtype: torch.dtype | None
     quantize: QuantKind | None
 
+    @property
+    def config(self) -> ModelConfig:
+        """See `Source`; raises the errors of the checkpoint."""
+        return detect(self.folder).config
+
     def open(self, group: Group) -> Subject:
         """See `Source`; raises the errors of the checkpoint before any weights are read."""
         summary = summarize(self.folder, group.world_size, self.quantize)
@@ -53,7 +62,7 @@ class CheckpointSource:
 
     def facts(self) -> dict[str, Any]:
         """See `Source`."""
-        return {"name": self.folder.resolve().name, "weights": "checkpoint", **_shape(summarize(self.folder).config)}
+        return {"name": self.folder.resolve().name, "weights": "checkpoint", **_shape(self.config)}
 
 
 @dataclass(frozen=True)
@@ -64,9 +73,14 @@ class RandomSource:
     dtype: torch.dtype
     quantize: QuantKind | None
 
+    @property
+    def config(self) -> ModelConfig:
+        """See `Source`."""
+        return shape_of(self.name)
+
     def open(self, group: Group) -> Subject:
         """See `Source`."""
-        config = shape_of(self.name)
+        config = self.config
         ranks = len(group.topology.ranks_of_node(group.node)) if group.device.type == "cpu" else 1
         return open_subject(
             group,
@@ -83,7 +97,7 @@ class RandomSource:
 
     def facts(self) -> dict[str, Any]:
         """See `Source`."""
-        return {"name": self.name, "weights": "random", **_shape(shape_of(self.name))}
+        return {"name": self.name, "weights": "random", **_shape(self.config)}
 
 
 def source_of(options: BenchOptions) -> Source:

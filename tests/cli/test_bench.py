@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from mixtralkit import log
 from mixtralkit.bench import case_run, machine_rates
-from mixtralkit.cli import bench_outputs
+from mixtralkit.cli import bench_outputs, bench_source
 from mixtralkit.cli.bench_table import COLUMNS, csv_text, report_text
 from mixtralkit.cli.main import main
 from mixtralkit.config import to_params_json
@@ -77,6 +78,22 @@ def test_a_checkpoint_is_measured_in_its_own_dtype_and_quantized(
     assert document["model"]["weights"] == "checkpoint"
     assert (document["runs"][0]["dtype"], document["runs"][0]["quantize"]) == ("float32", "none")
     assert document["runs"][0]["ranks"][0]["first_token_seconds"] > 0
+
+
+@pytest.mark.usefixtures("small_machine")
+def test_what_comes_to_the_same_dispatch_is_measured_once(
+    tiny: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one rank there is nothing to move, whatever is asked for."""
+    monkeypatch.setattr(log, "_noticed", set())
+    words = ["--random-weights", "--config", tiny, "--round-trips", "--layers", "--report", "json"]
+    assert main(["bench", *words, *QUICK, "--dispatch", "collective,auto"]) == 0
+    out, err = capsys.readouterr()
+    (measured,) = json.loads(out)["runs"]
+    for results, number in (("figures", 3), ("layers", 3), ("round_trips", 9)):
+        assert [result["dispatch"] for result in measured[results]] == ["local"] * number
+    assert "--dispatch collective is local on 1 rank\n" in err
+    assert err.count("--dispatch collective and auto are both local on 1 rank: measured once") == 1
 
 
 def test_several_world_sizes_are_measured_in_processes_of_their_own(
@@ -196,6 +213,14 @@ def test_a_plot_is_drawn(tmp_path: Path) -> None:
     drawn = (tmp_path / "a.svg").read_text()
     assert drawn.startswith("<?xml")
     assert len(drawn) > 5000
+
+
+def test_a_prompt_beyond_the_context_is_refused_before_anything_is_loaded(
+    tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_source, "open_subject", None)
+    assert main(["bench", "--random-weights", "--config", tiny, "--prefill", "8,65"]) == 2
+    assert "--prefill 65 is beyond the model's context of 64 tokens; give fewer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
