@@ -106,9 +106,9 @@ def client_api_key() -> str | None:
     return os.environ.get("MIXTRALKIT_API_KEY") or None
 
 
-def server_api_keys() -> str:
-    """The keys that a server accepts, MIXTRALKIT_API_KEYS, as they are written there; empty where it is not set."""
-    return os.environ.get("MIXTRALKIT_API_KEYS", "")
+def server_api_keys() -> str | None:
+    """The keys that a server accepts, MIXTRALKIT_API_KEYS, as they are written there; None where it is not set."""
+    return os.environ.get("MIXTRALKIT_API_KEYS")
 
 
 def fastermoe_variables() -> dict[str, str]:

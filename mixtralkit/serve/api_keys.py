@@ -36,9 +36,18 @@ class ApiKeys:
         return either
 
     @classmethod
-    def from_text(cls, text: str) -> "ApiKeys":
-        """The keys in `text`, separated by commas, spaces or line ends."""
-        return cls(text.replace(",", " ").split())
+    def from_variable(cls, name: str, value: str | None) -> "ApiKeys":
+        """The keys in an environment variable, separated by commas, spaces or line ends; none where it is not set.
+
+        One that is set was meant to keep others out: without a key in it, it is refused.
+        """
+        keys = (value or "").replace(",", " ").split()
+        if value is not None and not keys:
+            raise UsageError(
+                f"{name} is set, but has no API key; write keys in it, with commas between them, or unset it for a "
+                "server that asks for none"
+            )
+        return cls(keys)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "ApiKeys":

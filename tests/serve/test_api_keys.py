@@ -123,10 +123,17 @@ def test_without_keys_everyone_is_welcome(server: RunningServer, header: str | N
 def test_keys_from_a_file_and_from_a_variable(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# of the team\nfirst-key\n\n  second/key=  \n", encoding="utf-8")
-    for keys in (ApiKeys.from_file(file), ApiKeys.from_text("first-key, second/key=\n")):
+    for keys in (ApiKeys.from_file(file), ApiKeys.from_variable("KEYS", "first-key, second/key=\n")):
         assert all(keys.accepts(f"Bearer {key}") for key in KEYS)
         assert not keys.accepts("Bearer # of the team")
-    assert not ApiKeys.from_text("")
+    assert not ApiKeys.from_variable("KEYS", None)
+
+
+@pytest.mark.parametrize("value", ["", " ", ",", " , \n"])
+def test_a_variable_without_keys_is_refused(value: str) -> None:
+    """Whoever sets it wants keys to be asked for: a server that is open instead would be found out too late."""
+    with pytest.raises(UsageError, match="KEYS is set, but has no API key.*unset it"):
+        ApiKeys.from_variable("KEYS", value)
 
 
 @pytest.mark.parametrize(("content", "words"), [(b"", "no API key"), (b"# only\n", "no API key"), (b"\xff", "cannot")])
