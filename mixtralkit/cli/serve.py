@@ -155,13 +155,11 @@ class Service:
             say(f"serving {server.state.model_name} at {server.url}, with room for {room} of all requests")
 
     def _drain(self, server: HttpServer, engine: Engine) -> None:
-        running = engine.snapshot()
-        left = running.running + running.waiting
+        left = server.going_on
         if left:
             aside(f"stopping; {counted(left, 'request')} may go on for {self._options.shutdown_timeout:g} s")
         if not server.wait_until_idle(self._options.shutdown_timeout):
-            now = engine.snapshot()
-            self._cut_off = max(1, now.running + now.waiting)  # one may be done, and its client still reading
+            self._cut_off = max(1, server.going_on)  # the last one may have ended since
         engine.stop(now=True)
 
 
@@ -183,4 +181,4 @@ def _nobody(facts: StepFacts) -> None:
 def _api_keys(options: ServeOptions) -> ApiKeys:
     """Those of the file and of the variable together."""
     named = ApiKeys() if options.api_key_file is None else ApiKeys.from_file(options.api_key_file)
-    return named | ApiKeys.from_text(server_api_keys())
+    return named | ApiKeys.from_variable("MIXTRALKIT_API_KEYS", server_api_keys())

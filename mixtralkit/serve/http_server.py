@@ -91,6 +91,11 @@ class HttpServer:
         """Refuse new requests from now on; those that are being answered go on."""
         self.state.drain()
 
+    @property
+    def going_on(self) -> int:
+        """How many requests are being answered; none after a failure, which ends them all."""
+        return 0 if self.state.failed else self._hub.waiting
+
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until no request is being answered, at most so long; returns whether that is so."""
         return self._hub.wait_until_idle(seconds)

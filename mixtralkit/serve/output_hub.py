@@ -15,7 +15,8 @@ Deliver = Callable[[Output], None]
 class OutputHub:
     """Knows, besides, everybody who waits for outputs, so that all of them can be told of a failure.
 
-    `bind` comes first, in the event loop. `sink`'s result and `fail` are for any thread, the rest for the loop's.
+    `bind` comes first, in the event loop. `sink`'s result, `fail` and `waiting` are for any thread, the rest for the
+    loop's.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,11 @@ class OutputHub:
     def fail(self, error: HttpError) -> None:
         """Tell `error` to all who wait."""
         self._call(self._fail_all, error)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for outputs."""
+        return len(self._waiting)
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until nobody waits for outputs, for at most so long; returns whether that is so. Not for the loop."""

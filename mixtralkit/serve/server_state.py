@@ -53,6 +53,11 @@ class ServerState:
         """The engine has failed; the first reason stays."""
         self._failed = self._failed or reason
 
+    @property
+    def failed(self) -> bool:
+        """Whether the engine has failed."""
+        return self._failed is not None
+
     def now(self) -> tuple[Phase, str | None]:
         """What the server is doing, and unless it is ready, in words."""
         if self._failed is not None:

@@ -155,6 +155,7 @@ def test_every_request_hears_of_a_rank_that_was_killed(size: int) -> None:
         told = "".join(server.errors)
         assert f"rank {size - 1}" in told
         assert "SIGKILL" in told or "is gone" in told
+        assert "may go on" not in told  # none can, though the launcher tells rank 0 to stop
 
 
 def test_a_rank_that_stops_answering_is_named_and_requests_end_at_their_deadline() -> None:

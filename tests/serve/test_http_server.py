@@ -157,6 +157,18 @@ def test_a_deadline_holds_though_the_engine_hangs(tokenizer: Tokenizer, stream: 
         assert engine.cancelled == [0]
 
 
+def test_requests_that_go_on(server: HttpServer, engine: ScriptedEngine) -> None:
+    """Those that are being answered; after a failure, which ends them all, none."""
+    assert server.going_on == 0
+    asking = [in_background(post, server) for _ in range(2)]
+    for _ in asking:
+        engine.wait()
+    assert server.going_on == 2
+    server.fail("rank 1 is gone")
+    assert server.going_on == 0
+    assert all("error" in asked.result().text for asked in asking)
+
+
 def test_a_queue_that_is_full_sends_clients_away_for_a_while(server: HttpServer, engine: ScriptedEngine) -> None:
     engine.refuses = QueueFull(7)
     response = post(server)
