@@ -3,6 +3,7 @@
 The package comes in with the first request that has a grammar.
 """
 
+import json
 from typing import TYPE_CHECKING, Protocol
 
 from mixtralkit.engine.request import Grammar
@@ -11,6 +12,7 @@ from mixtralkit.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
+    from llguidance._lib import JsonCompileOptions
 
 MOST_STATES = 25_000  # of a matcher's lexer, 1 to 2 kB each; the default, 250 000, would be half a gigabyte
 LONGEST_REASON = 300  # characters of llguidance's message
@@ -102,7 +104,8 @@ def compile_grammar(tokenizer: "LLTokenizer", grammar: Grammar) -> "LLMatcher":
         if grammar.kind == "regex":
             text = LLMatcher.grammar_from_regex(grammar.text)
         else:
-            text = LLMatcher.grammar_from_json_schema(grammar.text or JSON_OBJECT, {"whitespace_pattern": JSON_SPACE})
+            schema = grammar.text or JSON_OBJECT
+            text = LLMatcher.grammar_from_json_schema(schema, _space(schema))
     except ValueError as error:
         raise refusal(str(error)) from error
     matcher = LLMatcher(tokenizer, text, log_level=0, limits=limits)
@@ -110,6 +113,20 @@ def compile_grammar(tokenizer: "LLTokenizer", grammar: Grammar) -> "LLMatcher":
     if matcher.is_error():
         raise refusal(matcher.get_error())
     return matcher
+
+
+def _space(schema: str) -> "JsonCompileOptions":
+    """What llguidance is told of white space between the parts of JSON.
+
+    A schema's x-guidance goes before it with a pattern of its own, but not with the wish for none: it is looked for.
+    """
+    try:
+        read = json.loads(schema)
+    except (ValueError, RecursionError):
+        read = None  # llguidance says what is wrong
+    own = read.get("x-guidance") if isinstance(read, dict) else None
+    none_wanted = isinstance(own, dict) and own.get("whitespace_flexible") is False
+    return {} if none_wanted else {"whitespace_pattern": JSON_SPACE}
 
 
 def refusal(reason: str) -> RequestError:

@@ -1,6 +1,7 @@
 """What llguidance is told of Mixtral's tokenizers."""
 
 import json
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import pytest
 
 from mixtralkit.engine.guidance import ByteTokens, SentencepieceTokens, compile_grammar, guidance_tokenizer
 from mixtralkit.engine.request import Grammar
+from mixtralkit.errors import RequestError
 from mixtralkit.tokenizer import Tokenizer
 from tests.small_tokenizer import small_tokenizer
 
 pytest.importorskip("mistral_common", reason="mistral-common ships the real tokenizers")
 V1 = Path(str(resources.files("mistral_common"))) / "data" / "tokenizer.model.v1"
+JSON_OBJECT = Grammar("json_object")
 TEXTS = ("name", " name", '{"a": 12}', "two  words\n\tnaïve 🙂 \U0001d510", "", "\x02", "ﬁne\x00")
 
 
@@ -40,9 +43,9 @@ def test_forced_tokens_are_the_usual_ones() -> None:
     assert matcher.compute_ff_tokens() == tokens("temperature")
 
 
-def _follows(text: str) -> bool:
-    """Whether `text` may begin a JSON object."""
-    matcher = compile_grammar(guidance_tokenizer(ByteTokens()), Grammar("json_object"))
+def _follows(text: str, grammar: Grammar = JSON_OBJECT) -> bool:
+    """Whether `text` may begin a response of `grammar`."""
+    matcher = compile_grammar(guidance_tokenizer(ByteTokens()), grammar)
     return bool(matcher.try_consume_tokens(list(text.encode())) == len(text))
 
 
@@ -61,3 +64,27 @@ def test_space_between_the_parts_of_json_has_a_bound() -> None:
     assert _follows('{\n\n "a"')
     assert not _follows("{\n\n\n")
     assert not _follows("{  ")
+
+
+@pytest.mark.parametrize(
+    ("own", "texts"),
+    [
+        ({"whitespace_flexible": False}, {'{"a":1}': True, '{"a": 1}': False, '{ "a":1}': False}),
+        ({"whitespace_pattern": "\t"}, {'{"a":1}': True, '{"a": 1}': False, '{\t"a":1}': True}),
+        ({"whitespace_flexible": True}, {'{"a": 1}': True, "{\n\n\n": False}),
+        ({"coerce_one_of": True}, {'{"a": 1}': True, "{\n\n\n": False}),
+        (None, {'{"a": 1}': True, "{\n\n\n": False}),
+    ],
+)
+def test_a_schema_may_say_what_white_space_it_wants(own: object, texts: dict[str, bool]) -> None:
+    """By x-guidance, which is llguidance's; where it does not say, there is a bound."""
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
+    grammar = Grammar("json_schema", json.dumps(schema if own is None else {**schema, "x-guidance": own}))
+    assert {text: _follows(text, grammar) for text in texts} == texts
+
+
+@pytest.mark.parametrize("schema", ["{", "[" * 60_000, "true", "[]", '{"x-guidance": 5}'])
+def test_schemas_of_odd_shapes_harm_nothing(schema: str) -> None:
+    """They are refused or good, as llguidance has it; Python cannot read all of them."""
+    with suppress(RequestError):
+        compile_grammar(guidance_tokenizer(ByteTokens()), Grammar("json_schema", schema))
