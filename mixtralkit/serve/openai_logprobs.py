@@ -1,7 +1,7 @@
 r"""Log probabilities as OpenAI's two routes tell them.
 
-Both write a token so that two tokens never look the same: its text, with the space before a word, or "bytes:\x0a" for
-a byte that need not be a character, or a control token's name.
+Both write a token as its text, with the space before a word, so that the tokens join to the response's; a byte that is
+no text alone is "bytes:\xe2", and a control token has its name.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from mixtralkit.engine.logprobs import TokenLogprobs
-from mixtralkit.tokenizer import Tokenizer
+from mixtralkit.tokenizer import SPACE_MARK, Tokenizer
 
+FIRST_OF_MANY = 0x80  # from here on, a byte is part of a character of several
 LEAST = -9999.0  # JSON has no infinity
 Told: TypeAlias = dict[str, Any]
 
@@ -19,7 +20,9 @@ Told: TypeAlias = dict[str, Any]
 def token_text(tokenizer: Tokenizer, token: int) -> str:
     """How a client reads `token`."""
     byte = tokenizer.byte_of(token)
-    return f"bytes:\\x{byte:02x}" if byte is not None else tokenizer.piece(token).replace("\u2581", " ")
+    if byte is None:
+        return tokenizer.piece(token).replace(SPACE_MARK, " ")
+    return chr(byte) if byte < FIRST_OF_MANY else _spelled(bytes([byte]))
 
 
 def no_logprobs() -> Told:
@@ -64,9 +67,17 @@ class CompletionLogprobs:
         self._offset = len(text)
 
     def _top(self, known: TokenLogprobs) -> dict[str, float]:
-        """The likeliest tokens and the chosen one, which may be one of them."""
-        pairs = [*known.top, (known.token, known.logprob)]
-        return {token_text(self._tokenizer, token): finite(logprob) for token, logprob in pairs}
+        """The likeliest tokens and the chosen one, which may be one of them.
+
+        A byte's token may have the text of another token: the chosen one goes by it, or else the likelier.
+        """
+        chosen = token_text(self._tokenizer, known.token)
+        told: dict[str, float] = {}
+        for token, logprob in (dict(known.top) | {known.token: known.logprob}).items():
+            text = token_text(self._tokenizer, token)
+            taken = text in told or (text == chosen and token != known.token)
+            told[_spelled(token_bytes(self._tokenizer, token)) if taken else text] = finite(logprob)
+        return told
 
 
 def chat_logprobs(tokenizer: Tokenizer, logprobs: Sequence[TokenLogprobs]) -> Told:
@@ -93,6 +104,10 @@ def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:
     if byte is not None:
         return bytes([byte])
     return b"" if tokenizer.is_control(token) else token_text(tokenizer, token).encode()
+
+
+def _spelled(content: bytes) -> str:
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
 
 
 def finite(logprob: float) -> float:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from mixtralkit.engine.logprobs import TokenLogprobs
+from mixtralkit.serve.openai_logprobs import CompletionLogprobs
 from tests.random_model import random_model
 from tests.serve.running_server import CONFIG, NAME, RunningServer
 
@@ -149,6 +151,35 @@ def test_tokens_stand_where_text_offset_says(server: RunningServer) -> None:
     only = server.complete(prompt=PROMPT, max_tokens=5, logprobs=0)["choices"][0]["logprobs"]
     assert only["text_offset"][0] == 0
     assert only["tokens"] == lists["tokens"][-5:]
+
+
+def test_tokens_join_to_the_text(server: RunningServer) -> None:
+    """A line end, which is the token of a byte, is told as what it is; a byte of a longer character cannot be."""
+    line_end, e_acute = 3 + 0x0A, [3 + 0xC3, 3 + 0xA9]
+    prompt = [*server.tokenizer.encode("to be"), line_end, *e_acute, *server.tokenizer.encode("or", bos=False)]
+    bias = {"logit_bias": {str(line_end): 100}}
+    choice = server.complete(prompt=prompt, max_tokens=1, logprobs=0, echo=True, **bias)["choices"][0]
+    tokens, offsets = (choice["logprobs"][name] for name in ("tokens", "text_offset"))
+    assert [token for token in tokens if token.startswith("bytes:")] == ["bytes:\\xc3", "bytes:\\xa9"]
+    joined = "".join(tokens[1:]).replace("bytes:\\xc3bytes:\\xa9", "\u00e9")
+    assert joined.removeprefix(" ") == choice["text"] == "to be\n\u00e9 or\n"
+    assert tokens[-1] == "\n"
+    assert all(choice["text"][at] == "\n" for at, token in zip(offsets, tokens, strict=True) if token == "\n")
+
+
+@pytest.mark.parametrize("chosen", ["letter", "byte"])
+def test_two_tokens_of_the_same_text_are_told_apart(server: RunningServer, chosen: str) -> None:
+    """The chosen one has the text, so that its value is found; the other one is told by its byte."""
+    pieces = [server.tokenizer.piece(token) for token in range(server.tokenizer.vocab_size)]
+    told = CompletionLogprobs(server.tokenizer, begun=True)
+    letter, byte = pieces.index("e"), 3 + ord("e")
+    values = {letter: -1.0, byte: -2.0, pieces.index("t"): -3.0}
+    token = letter if chosen == "letter" else byte
+    lists = told.write([token], [TokenLogprobs(token, values[token], tuple(values.items()))])
+    assert lists["tokens"] == ["e"]
+    assert lists["token_logprobs"] == [values[token]]
+    other = values[letter + byte - token]
+    assert lists["top_logprobs"] == [{"e": values[token], "bytes:\\x65": other, "t": -3.0}]
 
 
 @pytest.mark.parametrize(
