@@ -16,7 +16,7 @@ from starlette.responses import Response
 from mixtralkit.engine.logprobs import TokenLogprobs
 from mixtralkit.engine.request import Request as EngineRequest
 from mixtralkit.engine.request import SamplingParams
-from mixtralkit.serve.http_errors import MEGATRON_ROUTE
+from mixtralkit.serve.http_errors import MEGATRON_ROUTE, HttpError
 from mixtralkit.serve.megatron_schema import MegatronRequest
 from mixtralkit.serve.openai_logprobs import finite, token_text
 from mixtralkit.serve.outputs import Outputs
@@ -24,6 +24,7 @@ from mixtralkit.serve.request_desk import RequestDesk
 from mixtralkit.serve.request_facts import facts_of
 from mixtralkit.serve.route_docs import documented
 from mixtralkit.serve.sampling_fields import drawn_seed, nth
+from mixtralkit.sizes import counted
 from mixtralkit.tokenizer import Tokenizer
 
 
@@ -37,6 +38,7 @@ def megatron_routes(desk: RequestDesk) -> APIRouter:
         body = await desk.read(request, MegatronRequest)
         size = sum(map(len, body.prompts))
         prompts = await desk.heavy(size, lambda: [_encode(p, body, served.tokenizer) for p in body.prompts])
+        _check_room(prompts, body.tokens_to_generate, served.context)
         facts_of(request.scope).prompt_tokens = sum(map(len, prompts))
         params = _params(body, served.tokenizer)
         asked = [EngineRequest(prompt, nth(params, index)) for index, prompt in enumerate(prompts)]
@@ -63,6 +65,20 @@ class _Text:
 
 def _encode(prompt: str, body: MegatronRequest, tokenizer: Tokenizer) -> tuple[int, ...]:
     return tuple(tokenizer.encode(prompt, bos=body.add_BOS))
+
+
+def _check_room(prompts: Sequence[tuple[int, ...]], count: int, context: int) -> None:
+    """Raise `HttpError` 400, as Megatron does, where a text could not get all the `count` tokens asked for.
+
+    A prompt that leaves no room at all is refused on every route.
+    """
+    longest = max(map(len, prompts))
+    if longest < context < longest + count:
+        raise HttpError(
+            400,
+            f"tokens_to_generate is {count}, but the longest prompt has {counted(longest, 'token')} and the context "
+            f"{context}, prompt and response together; ask for at most {context - longest}",
+        )
 
 
 def _params(body: MegatronRequest, tokenizer: Tokenizer) -> SamplingParams:

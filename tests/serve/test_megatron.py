@@ -42,6 +42,29 @@ def test_more_prompts_than_there_is_room_for(server: RunningServer) -> None:
     assert put(server, prompts=["to be"] * 129)[0] == 400
 
 
+def test_segments_join_to_the_text(server: RunningServer) -> None:
+    """The small tokenizer has no piece for the exclamation mark, so it is the token of a byte."""
+    (segments,) = generate(server, prompts=["to be! or not"], logprobs=True, tokens_to_generate=0)["segments"]
+    assert "!" in segments
+    assert "".join(segments) == " to be! or not"
+
+
+def test_more_tokens_than_the_context_has_room_for(server: RunningServer) -> None:
+    """As Megatron's server: to get fewer than were asked for would be a surprise. The longest prompt counts."""
+    prompts = ["to be", "to be or not"]
+    length = len(server.tokenizer.encode(prompts[1], bos=False))
+    room = 512 - length
+    status, document = put(server, prompts=prompts, tokens_to_generate=room + 1)
+    assert status == 400
+    assert document["message"].startswith(f"tokens_to_generate is {room + 1}, but ")
+    assert document["message"].endswith(f"ask for at most {room}")
+    tokens = generate(server, prompts=prompts, tokens_to_generate=room, stop_token=1, top_k=1)["tokens"]
+    assert len(tokens[1]) == 512
+    status, document = put(server, prompts=["to be " * 300])
+    assert status == 400
+    assert "maximum context length is 512" in document["message"]
+
+
 def test_posting_is_the_same(server: RunningServer) -> None:
     body = {"prompts": ["to be"], "tokens_to_generate": 3, "top_k": 1}
     assert server.post("/api", body).json() == generate(server, **body)
