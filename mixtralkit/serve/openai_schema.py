@@ -48,9 +48,11 @@ class StreamOptions(Checked):
 
 
 class JsonSchema(Checked):
-    """A named schema."""
+    """A named schema; it is followed, `strict` or not."""
 
     name: Annotated[str, Field(max_length=256)] | None = None
+    description: str | None = None
+    strict: bool | None = None
     schema_: JsonObject = Field(alias="schema")
 
 

@@ -56,12 +56,16 @@ def test_arrivals_at_a_rate_in_a_chat(server: OddServer, capsys: pytest.CaptureF
     assert document["figures"]["prompt_tokens"] == 5 * 64  # the small server counts words
 
 
-def test_ids_come_from_the_servers_tokenizer(server: OddServer, capsys: pytest.CaptureFixture[str]) -> None:
-    server.tokens = [30, 7, 30, 9]
+@pytest.mark.parametrize("field", ["prompt", "content"])
+def test_ids_come_from_the_servers_tokenizer(server: OddServer, capsys: pytest.CaptureFixture[str], field: str) -> None:
+    """By the field of this server and vLLM's, or that of llama.cpp's; neither is sent the other's, and warns of it."""
+    server.tokens, server.tokenizes = [30, 7, 30, 9], field
     document = bench(capsys, server, "--requests", "3", "--output-tokens", "1")
     assert document["load"]["prompts"] == "token ids"
     assert {token for asked in server.sent() for token in asked["prompt"]} == {7, 9, 30}
     assert document["figures"]["tpot"] is None  # there is no second token
+    ways = [set(asked) & {"prompt", "content"} for path, asked, *_ in server.asked if path == "/tokenize"]
+    assert ways == [{"prompt"}, {"content"}][: 1 + (field == "content")]
 
 
 def test_words_where_there_is_no_tokenizer(server: OddServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import openai
+import pydantic
 import pytest
 
 from mixtralkit.chat_template import Message, encode_chat
@@ -120,6 +121,22 @@ def test_no_alternatives_need_no_logprobs(server: RunningServer) -> None:
     """As clients that always send both fields do."""
     body = {"messages": ASKED, "max_tokens": 1, "logprobs": False, "top_logprobs": 0}
     assert server.post("/v1/chat/completions", body).json()["choices"][0]["logprobs"] is None
+
+
+class Person(pydantic.BaseModel):
+    """What `parse` of the openai client makes a schema of."""
+
+    age: int = pydantic.Field(ge=0, le=99)
+
+
+def test_parse_of_the_openai_client(client: openai.OpenAI, caplog: pytest.LogCaptureFixture) -> None:
+    """All that it sends is known here: nothing is said to be ignored."""
+    with caplog.at_level("WARNING", logger="mixtralkit"):
+        answer = client.chat.completions.parse(
+            model=NAME, messages=ASKED, response_format=Person, seed=1, max_tokens=400
+        )
+    assert isinstance(answer.choices[0].message.parsed, Person)
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What has to be known of a server before a load test: its model, and which token ids there are."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,13 +90,17 @@ async def prompt_pool(http: HttpClient, model: str, endpoint: Endpoint, vocab_si
 async def _known_ids(http: HttpClient, model: str, seed: int) -> list[int]:
     """The different ids of some random words, none where there is no /tokenize that answers with ids."""
     sample = nonsense(SAMPLE_WORDS, seed)
-    # The names of the fields here and in vLLM, and those of llama.cpp's server; each ignores the others'.
-    names = {"prompt": sample, "add_special_tokens": False, "content": sample, "add_special": False}
-    try:
-        _, body = await http.ask("POST", "/tokenize", {"model": model, **names})
-    except HttpFailed:
-        return []
-    return sorted({token for token in _field(body, "tokens") if isinstance(token, int)})
+    ways = (
+        {"prompt": sample, "add_special_tokens": False},  # here and in vLLM
+        {"content": sample, "add_special": False},  # llama.cpp's server, which finds no text in the first one
+    )
+    with suppress(HttpFailed):
+        for way in ways:
+            _, body = await http.ask("POST", "/tokenize", {"model": model, **way})
+            ids = {token for token in _field(body, "tokens") if isinstance(token, int)}
+            if ids:
+                return sorted(ids)
+    return []
 
 
 def _count(value: Any) -> int | None:

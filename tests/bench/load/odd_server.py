@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.tokens is None:
             self._json(404, {"error": "no such route"})
         else:
-            self._json(200, {"tokens": self.server.tokens, "words": len(asked["prompt"].split())})
+            self._json(200, {"tokens": self.server.tokens if self.server.tokenizes in asked else []})
 
     def _stream(self, asked: dict[str, Any]) -> None:
         model, chat = asked["model"], "messages" in asked
@@ -117,13 +117,14 @@ def _listed(name: str, context: int | None) -> dict[str, Any]:
 
 
 class OddServer(ThreadingHTTPServer):
-    """`models` are those that it lists, with their context where it tells one. `tokens` is what /tokenize answers, None
-    for none of it; `asked` gets all requests in the order they came.
+    """`models` are those that it lists, with their context where it tells one. `tokens` is what /tokenize answers
+    to a text in the field `tokenizes`, None for no such route; `asked` gets all requests in the order they came.
     """
 
     daemon_threads = True
     models: Mapping[str, int | None] = {"plain": None, "other": None, "little": 100}
     tokens: list[int] | None = None
+    tokenizes = "prompt"
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
