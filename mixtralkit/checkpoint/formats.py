@@ -213,12 +213,24 @@ def _nothing_found(folder: Path, names: list[str]) -> str:
         "consolidated.00.pth (or its -split parts), consolidated.safetensors, model*.safetensors, consolidated.00.pt "
         "or quantized.safetensors"
     )
-    seen = f"it has {name_some(names)}" if names else "it is empty"
-    nested = sorted(
-        path.parent.name for path in folder.glob("*/*") if FILE_NAMES[Form.MISTRAL_PTH].numbered.match(path.name)
-    )
+    nested = sorted(path.parent.name for path in folder.glob("*/*") if _is_weights(path.name))
     hint = f"; did you mean {folder / nested[0]}?" if nested else ""
-    return f"{folder} has no checkpoint: {wanted} is needed, {seen}{hint}"
+    return f"{folder} has no checkpoint: {wanted} is needed, {_seen(folder, names)}{hint}"
+
+
+def _seen(folder: Path, names: list[str]) -> str:
+    """What there is in a folder: its files, which have these `names`, or else all the rest."""
+    if names:
+        return f"it has {name_some(names)}"
+    others = sorted(path.name for path in folder.iterdir())
+    return f"it has no files, only {name_some(others)}" if others else "it is empty"
+
+
+def _is_weights(name: str) -> bool:
+    """Whether a file of that name, or a part of one, belongs to a checkpoint of any form."""
+    part = PART_NAME.fullmatch(name)
+    whole = part["whole"] if part else name
+    return any(whole in (names.single, names.index) or names.numbered.fullmatch(whole) for names in FILE_NAMES.values())
 
 
 def _find_tokenizer(folder: Path) -> Path | None:

@@ -84,6 +84,13 @@ def _move_down(folder: Path) -> None:
     (folder / PTH).rename(folder / "deep" / PTH)
 
 
+def _move_all_down(folder: Path) -> None:
+    files = list(folder.iterdir())
+    (folder / "deep").mkdir()
+    for file in files:
+        file.rename(folder / "deep" / file.name)
+
+
 def _swap_parts(folder: Path) -> None:
     first, second = folder / f"{PTH}-split3", folder / f"{PTH}-split4"
     content = first.read_bytes()
@@ -138,6 +145,11 @@ BROKEN: dict[str, tuple[Kind, Callable[[Path], object], str]] = {
         Kind.MISTRAL_PTH,
         _move_down,
         r"did you mean .*deep\?",
+    ),
+    "a folder of folders": (
+        Kind.HF_SHARDED,
+        _move_all_down,
+        r"has no checkpoint: .* it has no files, only deep; did you mean .*deep\?",
     ),
     "no configuration": (Kind.HF, lambda f: (f / "config.json").unlink(), r"neither params.json nor config.json"),
     "a folder in place of the configuration": (
