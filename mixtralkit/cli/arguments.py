@@ -10,6 +10,7 @@ from typing import Any
 
 from mixtralkit.cli.near_miss import near_miss
 from mixtralkit.cli.option import Option, options_of
+from mixtralkit.cli.values import SWITCHED
 from mixtralkit.errors import UsageError
 
 # Options of MixtralKit's own example, and what to do instead.
@@ -26,6 +27,7 @@ def check_arguments(options: Sequence[Option], arguments: Sequence[str]) -> list
     """
     given: dict[str, list[str]] = {}
     words = list(arguments)
+    before = ""
     while words:
         word = words.pop(0)
         if word == "--":
@@ -35,7 +37,8 @@ def check_arguments(options: Sequence[Option], arguments: Sequence[str]) -> list
         elif _is_option(word):
             _give(given, *_with_value(options, word, words))
         else:
-            _give(given, _positional(options, word), word)
+            _give(given, _positional(options, word, before), word)
+        before = word
     for option in options:
         if option.required and option.name not in given:
             raise UsageError(f"{' or '.join(option.flags)} {option.metavar} is missing: {option.help}")
@@ -79,11 +82,15 @@ def _find(options: Sequence[Option], name: str) -> Option:
     raise UsageError(f"there is no option {name}{hint}; --help lists them all")
 
 
-def _positional(options: Sequence[Option], word: str) -> Option:
+def _positional(options: Sequence[Option], word: str, before: str = "") -> Option:
+    """The option that takes words of no option, such as `word`, which came after the word `before`."""
     for option in options:
         if option.positional:
             return option
-    raise UsageError(f"{word!r} belongs to no option; --help lists them all")
+    written = before.replace("_", "-")
+    after_switch = any(option.switch and written in option.flags for option in options)
+    hint = f" (did you mean {before}={word}?)" if after_switch and word.lower() in SWITCHED else ""
+    raise UsageError(f"{word!r} belongs to no option{hint}; --help lists them all")
 
 
 def _word(option: Option, values: list[str]) -> str:

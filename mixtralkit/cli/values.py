@@ -9,6 +9,8 @@ from mixtralkit.cli.near_miss import near_miss
 
 T = TypeVar("T")
 
+SWITCHED = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
 
 def text(typed: str) -> str:
     """The text itself, whatever it looks like."""
@@ -62,10 +64,9 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 def switch(typed: str) -> bool:
     """On or off."""
-    meanings = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if typed.lower() not in meanings:
+    if typed.lower() not in SWITCHED:
         raise ValueError("it is on without a value; =true and =false are allowed too")
-    return meanings[typed.lower()]
+    return SWITCHED[typed.lower()]
 
 
 class Listed(tuple[T, ...]):

@@ -9,6 +9,7 @@ from mixtralkit.cli.main import main
 from mixtralkit.cli.near_miss import near_miss
 from mixtralkit.cli.option import options_of
 from mixtralkit.cli.options import GenerateOptions, InspectOptions, VerifyOptions
+from mixtralkit.cli.serve_options import ServeOptions
 from mixtralkit.cli.verbs import VERBS, Verb
 from mixtralkit.errors import UsageError
 
@@ -103,6 +104,16 @@ def test_a_switch_needs_no_value() -> None:
     options = options_of(VerifyOptions)
     assert check_arguments(options, ["x", "--write-manifest"])[-1] == "--write_manifest=true"
     assert check_arguments(options, ["x", "--write-manifest=no"])[-1] == "--write_manifest=no"
+
+
+def test_the_value_of_a_switch_goes_after_an_equal_sign() -> None:
+    options = options_of(ServeOptions)
+    for flag in ("--prefix-reuse", "--prefix_reuse"):
+        with pytest.raises(UsageError, match=f"'False' belongs to no option .did you mean {flag}=False.."):
+            check_arguments(options, ["-m", "x", flag, "False"])
+    for words in (["--prefix-reuse", "falls"], ["--prefix-reuse=true", "no"], ["--port", "1", "no"]):
+        with pytest.raises(UsageError, match="belongs to no option; --help"):
+            check_arguments(options, words)
 
 
 def test_options_survive_being_written_as_words(monkeypatch: pytest.MonkeyPatch) -> None:
