@@ -18,7 +18,11 @@ from mixtralkit.errors import LaunchError
 
 
 def join_store(env: LaunchEnv, timeout: float) -> Store:
-    """The store of this start of the group: torchrun's agent serves it, or else rank 0. Raises `LaunchError`."""
+    """The store of this start of the group: torchrun's agent serves it, or else rank 0. Raises `LaunchError`.
+
+    A process may start several groups, one after the other, and each has keys of its own: what the one before has left
+    in the store would make ranks wait for addresses where nobody is any more.
+    """
     if env.master_addr is None or env.master_port is None:
         raise LaunchError(
             f"RANK and WORLD_SIZE={env.world_size} are set and MASTER_ADDR is not: set it to the host of rank 0, and "
@@ -28,7 +32,9 @@ def join_store(env: LaunchEnv, timeout: float) -> Store:
     one_node = env.agent_store and env.local_world_size == env.world_size
     master = Master("127.0.0.1" if one_node else env.master_addr, env.master_port)
     store = open_store(master, serve=env.rank == 0 and not env.agent_store, timeout=timeout)
-    return PrefixStore(f"mixtralkit/{env.restart}", store)
+    start = PrefixStore(f"mixtralkit/{env.restart}", store)
+    nth = start.add(f"groups of rank {env.rank}", 1)
+    return PrefixStore(f"group {nth}", start)
 
 
 def second_connection(store: Store) -> Store:
