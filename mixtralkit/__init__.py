@@ -10,16 +10,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mixtralkit.api import generate, load
     from mixtralkit.engine.request import Completion, Grammar, SamplingParams
+    from mixtralkit.errors import RankFailure, RequestError, UsageError
     from mixtralkit.llm import LLM
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "Completion", "Grammar", "SamplingParams", "__version__", "generate", "load"]
+__all__ = [
+    "LLM",
+    "Completion",
+    "Grammar",
+    "RankFailure",
+    "RequestError",
+    "SamplingParams",
+    "UsageError",
+    "__version__",
+    "generate",
+    "load",
+]
 
 _HOMES = {
     "LLM": "mixtralkit.llm",
     "Completion": "mixtralkit.engine.request",
     "Grammar": "mixtralkit.engine.request",
+    "RankFailure": "mixtralkit.errors",
+    "RequestError": "mixtralkit.errors",
     "SamplingParams": "mixtralkit.engine.request",
+    "UsageError": "mixtralkit.errors",
     "generate": "mixtralkit.api",
     "load": "mixtralkit.api",
 }

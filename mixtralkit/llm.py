@@ -8,40 +8,41 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import cast
 
 import torch
 
 from mixtralkit.dist.launch import LaunchOptions, start_group
+from mixtralkit.dtypes import weights_dtype
 from mixtralkit.engine.engine_limits import STEP_TOKENS, EngineLimits
 from mixtralkit.engine.output import Output
-from mixtralkit.engine.request import Completion, Request, SamplingParams
+from mixtralkit.engine.request import Completion, SamplingParams
 from mixtralkit.engine.whole_responses import WholeResponses
-from mixtralkit.errors import RankFailure, RequestError, UsageError
+from mixtralkit.errors import RankFailure, RequestError
 from mixtralkit.moe.strategies import Strategies
 from mixtralkit.ops.quantized_weight import quant_kind
+from mixtralkit.prompt_requests import Prompt, request_of, requests_of
 from mixtralkit.session.session import Session, open_session
 from mixtralkit.session.settings import OnProgress, SessionSettings
 
 _LAST_WORDS = 5.0  # seconds until ranks that have failed know whose fault it was
-
-Prompt = str | Sequence[int]  # text, or token ids, which begin with BOS where the model wants one
 
 
 class LLM:
     """The checkpoint in the folder `model_weights`, with its experts spread over all ranks.
 
         with LLM("demo/shakespeare") as llm:
-            print(llm.generate("ROMEO:", SamplingParams(max_tokens=40))[0].text)
+            for answer in llm.generate("ROMEO:", SamplingParams(max_tokens=40)):
+                print(answer.text)
 
     Under torchrun every rank makes one and calls the same methods. Rank 0 is given the answers, the others nothing:
     they compute in the background until rank 0 closes.
 
-    `dtype` None is the checkpoint's own, `device` "auto", "cpu" or "cuda", `quantize` "int8" or "int4". The engine
-    works on `batch_size` requests a rank at a time, has room for `kv_tokens` tokens (None: a share of the free memory),
-    and guesses up to `drafts` tokens a step. `dispatch` and `strategies` are how tokens travel and what is done about
-    it. `timeout` seconds is how long ranks wait for each other; `on_progress` is told the bytes loaded, of how many.
-    Raises the errors of the checkpoint, the tokenizer, the placement and the launch.
+    `dtype` is one of torch's or its name; None and "auto" are the checkpoint's own. `device` is "auto", "cpu" or
+    "cuda", `quantize` "int8" or "int4". The engine works on `batch_size` requests a rank at a time, has room for
+    `kv_tokens` tokens (None: a share of the free memory), and guesses up to `drafts` tokens a step. `dispatch` and
+    `strategies` are how tokens travel and what is done about it. `timeout` seconds is how long ranks wait for each
+    other; `on_progress` is told the bytes loaded, of how many. Raises the errors of the checkpoint, the tokenizer, the
+    placement and the launch, and `UsageError` for an argument that is not possible.
 
     `rank` is which of the ranks this is.
     """
@@ -51,7 +52,7 @@ class LLM:
         model_weights: str | Path,
         *,
         tokenizer: str | Path | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         device: str = "auto",
         quantize: str | None = None,
         dispatch: str = "auto",
@@ -65,7 +66,7 @@ class LLM:
         settings = SessionSettings(
             model_weights=Path(model_weights),
             tokenizer=None if tokenizer is None else Path(tokenizer),
-            dtype=dtype,
+            dtype=weights_dtype(dtype),
             quantize=None if quantize is None else quant_kind(quantize),
             dispatch=dispatch,
             strategies=strategies or Strategies(),
@@ -96,7 +97,7 @@ class LLM:
         `params` is for all prompts, prompt i then drawing with the seed `params.seed` + i, or one for each.
         Raises `RequestError` before any work when a request cannot be served, `RankFailure` when a rank is lost.
         """
-        requests = self._requests(prompts, params)
+        requests = requests_of(self.tokenizer, prompts, params)
         if self.rank != 0:
             return []
         for request in requests:
@@ -120,7 +121,7 @@ class LLM:
 
         Several may be awaited at the same time. One that is left early is cancelled. Raises as `generate` does.
         """
-        (request,) = self._requests([prompt], params)
+        request = request_of(self.tokenizer, prompt, params)
         if self.rank != 0:
             return
         loop = asyncio.get_running_loop()
@@ -188,26 +189,3 @@ class LLM:
         self._thread.join(_LAST_WORDS if self._engine.failed else 0)
         if self._failure is not None:
             raise RankFailure(str(self._failure)) from self._failure
-
-    def _requests(
-        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
-    ) -> list[Request]:
-        every = _each(prompts)
-        params = SamplingParams() if params is None else params
-        if isinstance(params, SamplingParams):
-            each = [params.nth(place) for place in range(len(every))]
-        elif len(params) == len(every):
-            each = list(params)
-        else:
-            raise UsageError(f"there are {len(every)} prompts and {len(params)} parameters; give one or as many")
-        return [Request(self._tokens(prompt), own) for prompt, own in zip(every, each, strict=True)]
-
-    def _tokens(self, prompt: Prompt) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
-
-
-def _each(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    """Of one prompt a list of one: a text, or token ids."""
-    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
-        return [cast(Prompt, prompts)]
-    return list(cast(Sequence[Prompt], prompts))

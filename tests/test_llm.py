@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import mixtralkit
-from mixtralkit import LLM, SamplingParams
-from mixtralkit.errors import RequestError, UsageError
+from mixtralkit import LLM, RequestError, SamplingParams, UsageError
 
 DEMO = Path(__file__).parents[1] / "demo" / "shakespeare"
 SCRIPT = """
@@ -75,6 +76,61 @@ def test_a_request_that_cannot_be_served_is_refused_before_any_work(llm: LLM) ->
     with pytest.raises(RequestError, match="the prompt has no tokens"):
         llm.generate([[1], []])
     assert llm._engine.snapshot().steps == steps
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        (None, "prompts is None; it must be a text, a list of token ids, or a list of either"),
+        (5, "prompts is 5; it must be a text"),
+        (b"ROMEO:", "prompts is b'ROMEO:'; it must be a text"),  # a sequence of ints
+        (["ROMEO:", 3], r"prompts\[1\] is 3; it must be a text or a list of token ids"),
+        ([1, "ROMEO:"], r"prompts is \[1, 'ROMEO:'\]; it must be a text or a list of token ids"),
+        ([[1, True]], r"prompts\[0\] is \[1, True\]; it must be"),
+        ([-1], "token id -1 is outside the vocabulary"),
+    ],
+)
+def test_what_is_no_prompt_is_refused(llm: LLM, prompts: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=f"^{message}"):
+        llm.generate(prompts)
+
+
+@pytest.mark.parametrize("params", [5, {"max_tokens": 2}, [5]])
+def test_what_are_no_parameters_is_refused(llm: LLM, params: Any) -> None:
+    with pytest.raises(RequestError, match="^params is .*; it must be SamplingParams, or a list of them"):
+        llm.generate(["ROMEO:"], params)
+
+
+@pytest.mark.parametrize(("prompt", "params"), [(5, None), (["ROMEO:"], None), ("ROMEO:", [SamplingParams()])])
+def test_a_stream_is_of_one_prompt(llm: LLM, prompt: Any, params: Any) -> None:
+    """A number is no list of one token id."""
+
+    async def first() -> None:
+        await anext(llm.stream(prompt, params))
+
+    with pytest.raises(RequestError, match="^(prompt|params) is .*; it must be"):
+        asyncio.run(first())
+
+
+@pytest.mark.parametrize("given", ["float32", torch.float32])
+def test_a_dtype_may_be_given_by_its_name(given: str | torch.dtype, llm: LLM) -> None:
+    """The demo model is in bfloat16 otherwise, and its logits differ beyond the first digits."""
+    params = SamplingParams(max_tokens=1, logprobs=0)
+    with LLM(DEMO, dtype=given) as wide:
+        (told,) = wide.generate("ROMEO:", params)
+    model, tokenizer = mixtralkit.load(DEMO, dtype=given)
+    with torch.no_grad():
+        expected = model(torch.tensor([tokenizer.encode("ROMEO:")]))[0, -1].log_softmax(0).max()
+    assert model.norm.weight.dtype == torch.float32
+    assert told.logprobs[0].logprob == pytest.approx(float(expected), abs=1e-5)  # sums in another order
+    assert llm.generate("ROMEO:", params)[0].logprobs[0].logprob != told.logprobs[0].logprob
+
+
+def test_another_dtype_is_refused_with_the_possible_ones() -> None:
+    """Before anything is looked for."""
+    for make in (LLM, mixtralkit.load):
+        with pytest.raises(UsageError, match="dtype is 'int3'; float32, bfloat16, float16 or auto is possible"):
+            make("nowhere", dtype="int3")
 
 
 def test_closing_twice_is_harmless() -> None:

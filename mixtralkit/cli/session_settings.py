@@ -6,6 +6,7 @@ from mixtralkit.cli.options import ChatOptions, GenerateOptions, ModelOptions
 from mixtralkit.cli.progress import Progress
 from mixtralkit.cli.serve_options import ServeOptions
 from mixtralkit.dist.launch import Group
+from mixtralkit.dtypes import weights_dtype
 from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.session.session import Session, open_session
@@ -49,4 +50,4 @@ def session_settings(options: GenerateOptions | ChatOptions | ServeOptions, limi
 
 def dtype_of(options: ModelOptions) -> torch.dtype | None:
     """The dtype that was asked for; None for the checkpoint's own."""
-    return None if options.dtype == "auto" else getattr(torch, options.dtype)
+    return weights_dtype(options.dtype)

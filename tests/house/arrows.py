@@ -8,17 +8,30 @@ from tests.house.names import imports, within
 # From the top floor down. Rooms in one group may import each other; groups of one floor may not.
 FLOORS = (
     (("cli", "tools", "__main__"),),
-    (("serve",), ("api", "llm"), ("bench",)),
+    (("serve",), ("api", "llm", "prompt_requests"), ("bench",)),
     (("session",),),
     (("engine",), ("train",), ("fmoe",)),
     (("checkpoint",),),
     (("parallelize",),),
     (("model",), ("moe",)),
     (("ops",), ("dist",)),
-    (("config", "env", "errors", "log", "tokenizer", "chat_template", "quantities", "fastermoe_env", "sizes"),),
+    (
+        (
+            "config",
+            "env",
+            "errors",
+            "log",
+            "tokenizer",
+            "chat_template",
+            "quantities",
+            "fastermoe_env",
+            "sizes",
+            "dtypes",
+        ),
+    ),
 )
 # Where the names come from that the package hands out.
-OFFERED = ("mixtralkit.api", "mixtralkit.llm", "mixtralkit.engine.request")
+OFFERED = ("mixtralkit.api", "mixtralkit.llm", "mixtralkit.engine.request", "mixtralkit.errors")
 PLACES = {
     room: (floor, group) for floor, groups in enumerate(FLOORS) for group, rooms in enumerate(groups) for room in rooms
 }
