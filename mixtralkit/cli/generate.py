@@ -55,7 +55,7 @@ def answer(
     if session.group.rank != 0:
         return session.engine.generate(())
     if options.output_kind == "text":
-        live = LiveText(prompts)
+        live = LiveText(prompts, context=session.model.config.context, room=session.engine.context)
         return session.engine.generate(requests, live.extend, live.finish)
     done = itertools.count(1)
     progress = Progress("answered", unit=str)
@@ -71,7 +71,7 @@ def requests_of(session: Session, options: GenerateOptions, prompts: Sequence[st
     requests = []
     for number, prompt in enumerate(prompts):
         requests.append(Request(tuple(session.tokenizer.encode(prompt)), options.params.nth(number)))
-        requests[-1].check(config.vocab_size, config.context)
+        requests[-1].check(config.vocab_size, config.context, session.engine.context)
     return requests
 
 

@@ -10,10 +10,14 @@ RULE = "=" * 30
 
 
 class LiveText:
-    """Shows the responses in the order of their prompts: one as it comes, and what others say meanwhile after it."""
+    """Shows the responses in the order of their prompts: one as it comes, and what others say meanwhile after it.
 
-    def __init__(self, prompts: Sequence[str]) -> None:
+    `context` is the model's, and `room` for how many tokens of a request there is room.
+    """
+
+    def __init__(self, prompts: Sequence[str], *, context: int, room: int) -> None:
         self._prompts = prompts
+        self._context_end = _context_end(context, room)
         self._held = [""] * len(prompts)
         self._finished: dict[int, Completion] = {}
         self._current = 0
@@ -30,7 +34,7 @@ class LiveText:
         """Response `number` has ended."""
         self._finished[number] = completion
         while self._current in self._finished:
-            say(_closing(self._finished.pop(self._current)))
+            say(_closing(self._finished.pop(self._current), self._context_end))
             self._current += 1
             self._open()
 
@@ -43,12 +47,18 @@ def _opening(prompt: str) -> str:
     return f"{RULE}Example START{RULE}\n\n[Prompt]:\n{prompt}\n\n[Response]:\n"
 
 
-def _closing(completion: Completion) -> str:
+def _context_end(context: int, room: int) -> str:
+    if room < context:
+        return f"end of the room for keys and values (--kv-tokens), {room:,} of the model's context of {context:,}"
+    return "end of the model's context"
+
+
+def _closing(completion: Completion, context_end: str) -> str:
     why = {
         "eos": "end of text",
         "stop": "stop string",
         "length": "--max-tokens",
-        "context": "end of the model's context",
+        "context": context_end,
     }
     length = counted(len(completion.tokens), "token")
     return f"\n\n[Ended by]:\n{why[completion.finish_reason]}, {length}\n\n{RULE}Example END{RULE}\n"

@@ -33,9 +33,10 @@ class _News:
 
 
 class Desk:
-    """`context` is the most tokens a request may have, `places` how many requests run at a time on all ranks.
+    """`context` is the model's, `room` the most tokens a request may have.
 
-    Beyond these, `max_waiting` may wait (None: any number). Every step is told to `on_step`.
+    `places` is how many requests run at a time on all ranks. Beyond these, `max_waiting` may wait (None: any number).
+    Every step is told to `on_step`.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Desk:
         vocabulary: Vocabulary,
         *,
         context: int,
+        room: int,
         places: int,
         max_waiting: int | None,
         on_step: Callable[[StepFacts], None] = lambda facts: None,
@@ -53,7 +55,8 @@ class Desk:
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         self._context = context
-        self._room = None if max_waiting is None else places + max_waiting
+        self._room = room
+        self._most = None if max_waiting is None else places + max_waiting
         self._on_step = on_step
         self._tickets: dict[int, Ticket] = {}
         self._next_number = 0
@@ -70,7 +73,7 @@ class Desk:
 
     def check(self, request: Request) -> None:
         """Raise `RequestError` when the request cannot be served."""
-        request.check(self._vocabulary.size, self._context)
+        request.check(self._vocabulary.size, self._context, self._room)
         if request.params.grammar is not None:
             self._vocabulary.grammars.check(request.params.grammar)
 
@@ -98,7 +101,7 @@ class Desk:
     @property
     def full(self) -> bool:
         """Whether there is room for no further request."""
-        return self._room is not None and len(self._tickets) >= self._room
+        return self._most is not None and len(self._tickets) >= self._most
 
     @property
     def failed(self) -> bool:

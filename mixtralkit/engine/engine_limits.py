@@ -14,9 +14,10 @@ class EngineLimits:
 
     A rank works on `batch_size` requests at a time, and in a step feeds at most `step_tokens` tokens: one of each
     request, and of prompts what still fits (a batch of requests past their prompts may be more). `kv_tokens` is for how
-    many tokens of all its requests it has room, None for as many as they can ever be; `block_size` tokens share a
-    block. Beyond the requests that run, `max_waiting` may wait (None: any number). With `reuse_prefixes` prompts that
-    begin alike share what was computed, and up to `drafts` tokens a step are guessed from the prompt.
+    many tokens it has room, of its requests and of what is kept to be shared, None for as many as the requests that run
+    can ever be; `block_size` tokens share a block. Beyond the requests that run, `max_waiting` may wait (None: any
+    number). With `reuse_prefixes` prompts that begin alike share what was computed, and up to `drafts` tokens a step
+    are guessed from the prompt.
     Raises `UsageError` for a value out of range.
     """
 
@@ -48,7 +49,6 @@ class EngineLimits:
 
     def num_blocks(self, context: int) -> int:
         """The blocks of a rank, for a model of this context."""
-        blocks_of_one = -(-context // self.block_size)
         if self.kv_tokens is None:
-            return self.batch_size * blocks_of_one
-        return min(max(1, self.kv_tokens // self.block_size), self.batch_size * blocks_of_one)
+            return self.batch_size * -(-context // self.block_size)
+        return max(1, self.kv_tokens // self.block_size)

@@ -31,6 +31,7 @@ class Grammar:
     def __post_init__(self) -> None:
         kinds = get_args(GrammarKind)
         check("grammar kind", self.kind, self.kind in kinds, "one of " + ", ".join(kinds))
+        check("grammar text", self.text, isinstance(self.text, str), "a string (of a JSON schema json.dumps gives it)")
         if not utf8(self.text, LONGEST_GRAMMAR):
             raise RequestError(
                 f"the grammar is too long or no proper text; at most {LONGEST_GRAMMAR} bytes are possible"
@@ -141,15 +142,14 @@ class Request:
     priority: int = 0
     continues: bool = False
 
-    def check(self, vocab_size: int, context: int) -> None:
-        """Raise `RequestError` when a model of this vocabulary and context cannot serve the request."""
+    def check(self, vocab_size: int, context: int, room: int | None = None) -> None:
+        """Raise `RequestError` when a model of this vocabulary and context cannot serve the request.
+
+        `room` is for how many tokens of a request there is room, None for the whole context.
+        """
         if not self.prompt_tokens:
             raise RequestError("the prompt has no tokens; give it at least one, the start token for instance")
-        if len(self.prompt_tokens) >= context:
-            raise RequestError(
-                f"the prompt has {len(self.prompt_tokens)} tokens, but the model's context is {context} and must "
-                f"hold the response too; shorten the prompt to at most {context - 1} tokens"
-            )
+        _check_length(len(self.prompt_tokens), context, context if room is None else room)
         biased = tuple(token for token, _ in self.params.logit_bias)
         for what, tokens in (
             ("", self.prompt_tokens),
@@ -194,6 +194,18 @@ class Completion:
     logprobs: "tuple[TokenLogprobs, ...]" = ()
     prompt_logprobs: "tuple[TokenLogprobs, ...]" = ()
     error: str | None = None
+
+
+def _check_length(length: int, context: int, room: int) -> None:
+    if length < room:
+        return
+    limit = f"the model's context is {context}"
+    if room < context:
+        limit = f"there is room for the keys and values of {room} (kv_tokens; {limit})"
+    raise RequestError(
+        f"the prompt has {length} tokens, but {limit} and must hold the response too; shorten the prompt to at most "
+        f"{room - 1} tokens"
+    )
 
 
 def _strings(value: Any) -> Any:

@@ -16,12 +16,12 @@ _SHARE = {"cpu": 0.25, "cuda": 0.8}
 def with_kv_room(limits: EngineLimits, group: Group, model: Transformer) -> EngineLimits:
     """`limits` with a number of `kv_tokens` that all ranks have room for; all ranks call this together.
 
-    Unless the user gave one, it is as many as the requests of a rank can ever have, or what a share of the memory holds
-    that is free. Raises `LaunchError` with the numbers where that is not even a block.
+    Unless the user gave one, it is as many as the running requests of a rank can ever have, or what a share of the
+    memory holds that is free. What a user gives beyond that keeps beginnings to be shared later. Raises `LaunchError`
+    with the numbers where there is no room for what the user gave, or not even for a block.
     """
     nbytes = model.kv_bytes_per_token
-    most = limits.batch_size * model.config.context
-    asked = most if limits.kv_tokens is None else min(limits.kv_tokens, most)
+    asked = limits.kv_tokens or limits.batch_size * model.config.context
     free = free_memory(group.device)
     if free is not None:
         neighbours = len(group.topology.ranks_of_node(group.node)) if group.device.type == "cpu" else 1

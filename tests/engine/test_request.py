@@ -101,6 +101,7 @@ def test_params_survive_json() -> None:
         ("regex", "é" * (LONGEST_GRAMMAR // 2 + 1)),
         ("regex", "\ud800"),
         ("regex", None),
+        ("json_schema", {"type": "object"}),
     ],
 )
 def test_grammars_that_are_none(kind: Any, text: Any) -> None:
@@ -120,6 +121,26 @@ def test_grammars_that_are_none(kind: Any, text: Any) -> None:
 def test_the_vocabulary_bounds_what_is_asked(params: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         Request((1,), SamplingParams(**params)).check(vocab_size=8, context=4)
+
+
+def test_a_schema_that_is_no_text_is_named() -> None:
+    """It is easily forgotten that a schema is given as text."""
+    with pytest.raises(RequestError, match=r"grammar text is \{'type': 'object'\}; it must be a string .*json.dumps"):
+        Grammar("json_schema", {"type": "object"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("room", "message"),
+    [
+        (None, "the model's context is 4 and must hold the response too; shorten the prompt to at most 3 tokens"),
+        (4, "the model's context is 4 and must hold"),
+        (2, r"room for the keys and values of 2 \(kv_tokens; the model's context is 4\) .* at most 1 tokens"),
+    ],
+)
+def test_a_prompt_that_is_too_long_hears_what_bounds_it(room: int | None, message: str) -> None:
+    """Room for keys and values can be had, a longer context cannot."""
+    with pytest.raises(RequestError, match=f"^the prompt has 4 tokens, but .*{message}"):
+        Request((1,) * 4, SamplingParams()).check(vocab_size=8, context=4, room=room)
 
 
 def test_what_fits_passes() -> None:

@@ -136,7 +136,7 @@ def test_what_cannot_be_served_is_refused_at_once(folder: Path) -> None:
     engine = _engine(folder, limits={"kv_tokens": 64})
     for prompt, params, words in [
         ((), SHORT, "no tokens"),
-        ((1,) * 64, SHORT, "the model's context is 64"),
+        ((1,) * 64, SHORT, "room for the keys and values of 64 .* at most 63"),
         ((PIECES,), SHORT, "outside the vocabulary"),
         ((1,), replace(SHORT, grammar=Grammar("regex", "(")), "grammar"),
     ]:
