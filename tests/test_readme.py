@@ -1,7 +1,5 @@
 """The README's commands, run as they are typed. A command that is in no list below fails the test."""
 
-import contextlib
-import io
 import os
 import re
 import shlex
@@ -76,13 +74,3 @@ def test_command(command: str, folder: Path) -> None:
 def test_lists_hold_nothing_that_is_gone() -> None:
     """A command that left the README leaves the list above too."""
     assert set(ELSEWHERE) <= set(commands())
-
-
-def test_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python example prints a text."""
-    monkeypatch.chdir(ROOT)
-    (code,) = blocks("python")
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(code, "README.md", "exec"), {})
-    assert printed.getvalue().strip()
