@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mixtralkit.engine.request import Request as EngineRequest
+from mixtralkit.errors import TokenizerError
 from mixtralkit.serve.completion_choice import CompletionChoice, Prompt
 from mixtralkit.serve.http_errors import HttpError
 from mixtralkit.serve.openai_answer import OpenAIAnswer
@@ -67,11 +68,14 @@ def _several(body: CompletionRequest) -> Sequence[Any]:
 
 
 def _read_prompt(prompt: str | list[int], tokenizer: Tokenizer, *, echo: bool) -> Prompt:
-    if isinstance(prompt, str):
-        tokens, text = tokenizer.encode(prompt), prompt
-    else:
-        tokenizer.check(prompt)
-        tokens, text = prompt, tokenizer.decode(prompt) if echo else ""
+    try:
+        if isinstance(prompt, str):
+            tokens, text = tokenizer.encode(prompt), prompt
+        else:
+            tokenizer.check(prompt)
+            tokens, text = prompt, tokenizer.decode(prompt) if echo else ""
+    except TokenizerError as error:
+        raise HttpError(400, f"prompt: {error}", param="prompt") from error
     return Prompt(tuple(tokens), text, has_text=not all(map(tokenizer.is_control, tokens)))
 
 

@@ -7,7 +7,7 @@ something else than the default to be done, and are refused.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MOST_CHOICES = 128
 MOST_PROMPTS = 1024
@@ -70,6 +70,12 @@ class StructuredOutputs(Checked):
     json_: JsonObject | str | None = Field(None, alias="json")
     regex: str | None = None
     json_object: bool | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "StructuredOutputs":
+        if (self.json_ is not None) + (self.regex is not None) + bool(self.json_object) != 1:
+            raise ValueError("give one of json, regex and json_object")
+        return self
 
 
 class SamplingFields(Checked):

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from mixtralkit.engine.request import Grammar, SamplingParams
 from mixtralkit.log import get_logger
 from mixtralkit.serve.http_errors import HttpError
-from mixtralkit.serve.openai_schema import REFUSED, SamplingFields
+from mixtralkit.serve.openai_schema import REFUSED, ResponseFormat, SamplingFields, StructuredOutputs
 
 _logger = get_logger(__name__)
 _SEEDS = 1 << 63
@@ -58,7 +58,10 @@ def check_alternatives(fields: SamplingFields) -> None:
     """Raise `HttpError` 400 for best_of: several are generated with n, and all are returned."""
     if fields.best_of not in (None, fields.n or 1):
         raise HttpError(
-            400, "best_of: only n responses are generated, and all are returned; use n alone", param="best_of"
+            400,
+            "best_of: only n responses are generated, and all are returned; use n alone",
+            param="best_of",
+            code="unsupported_parameter",
         )
 
 
@@ -102,26 +105,32 @@ def nth(params: SamplingParams, index: int) -> SamplingParams:
 
 def _grammar(fields: SamplingFields) -> Grammar | None:
     """What the response must look like; at most one of the ways to say so may be used."""
-    asked: list[Grammar] = []
-    if fields.response_format is not None and fields.response_format.type != "text":
-        asked.append(_of_response_format(fields))
-    if fields.guided_json is not None:
-        asked.append(_json(fields.guided_json))
-    if fields.guided_regex is not None:
-        asked.append(Grammar("regex", fields.guided_regex))
-    if (structure := fields.structured_outputs) is not None:
-        asked += [] if structure.json_ is None else [_json(structure.json_)]
-        asked += [] if structure.regex is None else [Grammar("regex", structure.regex)]
-        asked += [Grammar("json_object")] if structure.json_object else []
+    asked = dict(_grammars(fields))
     if len(asked) > 1:
-        message = "response_format: use only one of response_format, structured_outputs and guided_*"
-        raise HttpError(400, message, param="response_format")
-    return asked[0] if asked else None
+        first, second, *_ = asked
+        raise HttpError(400, f"{second}: {first} says already what to write; use one of them", param=second)
+    return next(iter(asked.values()), None)
 
 
-def _of_response_format(fields: SamplingFields) -> Grammar:
-    asked = fields.response_format
-    assert asked is not None
+def _grammars(fields: SamplingFields) -> Iterator[tuple[str, Grammar]]:
+    """What each field asks for."""
+    if fields.response_format is not None and fields.response_format.type != "text":
+        yield "response_format", _of_response_format(fields.response_format)
+    if fields.structured_outputs is not None:
+        yield "structured_outputs", _of_structured_outputs(fields.structured_outputs)
+    if fields.guided_json is not None:
+        yield "guided_json", _json(fields.guided_json)
+    if fields.guided_regex is not None:
+        yield "guided_regex", Grammar("regex", fields.guided_regex)
+
+
+def _of_structured_outputs(asked: StructuredOutputs) -> Grammar:
+    if asked.json_ is not None:
+        return _json(asked.json_)
+    return Grammar("json_object") if asked.regex is None else Grammar("regex", asked.regex)
+
+
+def _of_response_format(asked: ResponseFormat) -> Grammar:
     if asked.type == "json_object":
         return Grammar("json_object")
     if asked.json_schema is None:

@@ -150,7 +150,7 @@ def test_parse_of_the_openai_client(client: openai.OpenAI, caplog: pytest.LogCap
         ({"max_tokens": 0}, "max_tokens"),
         ({"tools": [{"type": "function", "function": {"name": "x"}}]}, "tools"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
-        ({"response_format": {"type": "json_object"}, "guided_regex": "a"}, "response_format"),
+        ({"response_format": {"type": "json_object"}, "guided_regex": "a"}, "guided_regex"),
         ({"guided_regex": "(unclosed"}, None),
         ({"best_of": 3}, "best_of"),
     ],
