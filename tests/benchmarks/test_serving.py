@@ -158,7 +158,7 @@ def test_loads_are_those_of_bench_serve() -> None:
         assert len(loads.prefix_seconds(running.url, seed=0)) == loads.PAIRS
         prompts = [json.dumps(asked["prompt"][: loads.PREFIX]) for asked in running.sent()[-2 * loads.PAIRS :]]
         assert [prompts.count(prompt) for prompt in prompts] == [2] * len(prompts)
-        running.models = ("short",)
+        running.models = {"short": None}
         with pytest.raises(RuntimeError, match="'short': 2"):
             loads.under_load(running.url, loads.Load(2, 5, 4), seed=0)
 
