@@ -12,9 +12,8 @@ from mixtralkit.ops.triton.sort_kernels import (
     rows_of_tokens,
     scatter,
     tile_tokens,
+    tile_warps,
 )
-
-_WARPS = 8  # not measured on a GPU yet
 
 
 def topk_gate(logits_TE: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,51 +60,51 @@ def _launch(
     gate_kernel[(triton.cdiv(tokens, block),)](
         *(logits_TE.contiguous(), ids_TK, weights_TK, counts, pairs_N, tokens),
         *(experts, top_k, block, *rounded(experts, top_k)),
-        num_warps=_WARPS,
+        num_warps=tile_warps(block, experts),
     )
 
 
 @triton.jit
 def gate_kernel(
-    logits_TE,
-    ids_TK,
-    weights_TK,
-    counts,
-    pairs_N,
+    logits_ptr,
+    ids_ptr,
+    weights_ptr,
+    counts_ptr,
+    pairs_ptr,
     tokens,
-    experts: tl.constexpr,
-    top_k: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    TOP_K: tl.constexpr,
     BT: tl.constexpr,
     BE: tl.constexpr,
     BK: tl.constexpr,
 ):
     """Ids and weights of tile `program_id(0)` of BT tokens.
 
-    With `counts`, `[tiles, E]`, how many rows of the tile each expert has. With `pairs_N`, which needs a single tile,
+    With `counts_ptr`, `[tiles, E]`, how many rows of the tile each expert has. With `pairs_ptr`, for a single tile,
     also the sorting.
     """
     tile = tl.program_id(0)
     token = tile * BT + tl.arange(0, BT)[:, None]
     expert = tl.arange(0, BE)
     k = tl.arange(0, BK)[None, :]
-    inside = (token < tokens) & (expert[None, :] < experts)
-    logits = tl.load(logits_TE + token.to(tl.int64) * experts + expert[None, :], mask=inside, other=0.0).to(tl.float32)
-    ids, weights = top_softmax(logits, experts, top_k, BT, BE, BK)
-    chosen = (token < tokens) & (k < top_k)
-    out = token.to(tl.int64) * top_k + k
-    tl.store(ids_TK + out, ids.to(tl.int64), mask=chosen)
-    tl.store(weights_TK + out, weights, mask=chosen)
-    if counts is not None:
+    inside = (token < tokens) & (expert[None, :] < EXPERTS)
+    logits = tl.load(logits_ptr + token.to(tl.int64) * EXPERTS + expert[None, :], mask=inside, other=0.0).to(tl.float32)
+    ids, weights = top_softmax(logits, EXPERTS, TOP_K, BT, BE, BK)
+    chosen = (token < tokens) & (k < TOP_K)
+    out = token.to(tl.int64) * TOP_K + k
+    tl.store(ids_ptr + out, ids.to(tl.int64), mask=chosen)
+    tl.store(weights_ptr + out, weights, mask=chosen)
+    if counts_ptr is not None:
         ids = tl.where(chosen, ids, BE)  # of tokens that there are not: no column
-        counts_E = tl.sum(rows_of_tokens(ids, expert, top_k, BT, BE, BK), axis=0)
-        tl.store(counts + tile * experts + expert, counts_E, mask=expert < experts)
-        if pairs_N is not None:
-            place_pairs(pairs_N, ids, expert, tl.cumsum(counts_E, 0) - counts_E, tile, tokens, top_k, BT, BE, BK)
+        counts_E = tl.sum(rows_of_tokens(ids, expert, TOP_K, BT, BE, BK), axis=0)
+        tl.store(counts_ptr + tile * EXPERTS + expert, counts_E, mask=expert < EXPERTS)
+        if pairs_ptr is not None:
+            place_pairs(pairs_ptr, ids, expert, tl.cumsum(counts_E, 0) - counts_E, tile, tokens, TOP_K, BT, BE, BK)
 
 
 @triton.jit
 def top_softmax(
-    logits, experts: tl.constexpr, top_k: tl.constexpr, BT: tl.constexpr, BE: tl.constexpr, BK: tl.constexpr
+    logits, EXPERTS: tl.constexpr, TOP_K: tl.constexpr, BT: tl.constexpr, BE: tl.constexpr, BK: tl.constexpr
 ):
     """The `top_k` of float32 `[BT, BE]`: ids and the softmax over them, `[BT, BK]`, with -1 and 0 behind the last.
 
@@ -113,11 +112,11 @@ def top_softmax(
     """
     expert = tl.arange(0, BE)[None, :]
     k = tl.arange(0, BK)[None, :]
-    left = tl.broadcast_to(expert < experts, [BT, BE])
+    left = tl.broadcast_to(expert < EXPERTS, [BT, BE])
     keys = tl.where(logits == logits, logits, float("inf"))
     ids = tl.full([BT, BK], -1, dtype=tl.int32)
     values = tl.full([BT, BK], float("-inf"), dtype=tl.float32)
-    for place in tl.static_range(top_k):
+    for place in tl.static_range(TOP_K):
         best_T = tl.max(tl.where(left, keys, float("-inf")), axis=1)
         # -inf may be the best that is left: only experts that are left can hit.
         hit = left & (keys == best_T[:, None])
@@ -128,5 +127,5 @@ def top_softmax(
         values = tl.where(k == place, value_T[:, None], values)
         left = left & (expert != id_T[:, None])
     first_T = tl.sum(tl.where(k == 0, values, 0.0), axis=1)
-    powers = tl.where(k < top_k, tl.exp(values - first_T[:, None]), 0.0)
+    powers = tl.where(k < TOP_K, tl.exp(values - first_T[:, None]), 0.0)
     return ids, powers / tl.sum(powers, axis=1)[:, None]

@@ -21,14 +21,14 @@ def rms_norm(x_TD: torch.Tensor, weight_D: torch.Tensor, eps: float) -> torch.Te
 
 
 @triton.jit
-def rms_norm_kernel(x_TD, weight_D, out_TD, eps, dim: tl.constexpr, BLOCK: tl.constexpr):
-    """Row `program_id(0)` of `out_TD`."""
-    row = tl.program_id(0).to(tl.int64) * dim
+def rms_norm_kernel(x_ptr, weight_ptr, out_ptr, eps, DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """Row `program_id(0)` of `out_ptr`."""
+    row = tl.program_id(0).to(tl.int64) * DIM
     place = tl.arange(0, BLOCK)
-    inside = place < dim
-    x = tl.load(x_TD + row + place, mask=inside, other=0.0).to(tl.float32)
-    weight = tl.load(weight_D + place, mask=inside, other=0.0)
-    scaled = (x * tl.rsqrt(tl.sum(x * x, axis=0) / dim + eps)).to(out_TD.dtype.element_ty)
+    inside = place < DIM
+    x = tl.load(x_ptr + row + place, mask=inside, other=0.0).to(tl.float32)
+    weight = tl.load(weight_ptr + place, mask=inside, other=0.0)
+    scaled = (x * tl.rsqrt(tl.sum(x * x, axis=0) / DIM + eps)).to(out_ptr.dtype.element_ty)
     # The product of two half precision numbers, rounded once: what torch does with them.
-    product = scaled.to(tl.float32) * weight.to(out_TD.dtype.element_ty).to(tl.float32)
-    tl.store(out_TD + row + place, product.to(out_TD.dtype.element_ty), mask=inside)
+    product = scaled.to(tl.float32) * weight.to(out_ptr.dtype.element_ty).to(tl.float32)
+    tl.store(out_ptr + row + place, product.to(out_ptr.dtype.element_ty), mask=inside)

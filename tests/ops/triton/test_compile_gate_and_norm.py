@@ -12,41 +12,39 @@ from mixtralkit.ops.triton.gate_kernels import gate_kernel
 from mixtralkit.ops.triton.norm_kernels import rms_norm_kernel
 from mixtralkit.ops.triton.sort_kernels import count_kernel, scatter_kernel
 
-SIZES = [
-    {"experts": 8, "top_k": 2, "BT": 16, "BE": 8, "BK": 2},
-    {"experts": 8, "top_k": 2, "BT": 1024, "BE": 8, "BK": 2},
-    {"experts": 1, "top_k": 1, "BT": 16, "BE": 2, "BK": 2},
-    {"experts": 60, "top_k": 5, "BT": 128, "BE": 64, "BK": 8},
-]
-IDS = {"ids_TK": "*i64", "pairs_N": "*i64", "tokens": "i32"}
+IDS = {"ids_ptr": "*i64", "pairs_ptr": "*i64", "counts_ptr": "*i64", "tokens": "i32"}
+GATE = {**IDS, "logits_ptr": "*bf16", "weights_ptr": "*fp32"}
+COUNT = {**IDS, "order_ptr": "*i64"}
+SCATTER = {**COUNT, "tile_counts_ptr": "*i32", "tiles": "i32"}
+MIXTRAL = {"EXPERTS": 8, "TOP_K": 2, "BT": 512, "BE": 8, "BK": 2}
+SINGLE = {"EXPERTS": 1, "TOP_K": 1, "BT": 16, "BE": 2, "BK": 2}
+MANY = {"EXPERTS": 60, "TOP_K": 5, "BT": 64, "BE": 64, "BK": 8}
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("sizes", SIZES)
-def test_the_gate(sizes: dict[str, object], arch: int) -> None:
-    arguments = {**IDS, "logits_TE": "*bf16", "weights_TK": "*fp32", "counts": "*i64"}
-    ptx(gate_kernel, arguments, sizes, arch, 8)
-    _without(gate_kernel, arguments, sizes, arch, "counts", "pairs_N")
+def test_in_mixtrals_sizes(arch: int) -> None:
+    ptx(gate_kernel, GATE, MIXTRAL, arch, 8)
+    ptx(scatter_kernel, *_without(SCATTER, {**MIXTRAL, "BC": 64}, "order_ptr"), arch, 8)
+    ptx(count_kernel, COUNT, MIXTRAL, arch, 8)
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("sizes", SIZES)
-def test_the_sort(sizes: dict[str, object], arch: int) -> None:
-    arguments = {**IDS, "order_E": "*i64", "counts": "*i32"}
-    ptx(count_kernel, arguments, sizes, arch, 8)
-    _without(count_kernel, arguments, sizes, arch, "pairs_N")
-    arguments = {**IDS, "order_E": "*i64", "tile_counts": "*i32", "counts_E": "*i64", "tiles": "i32"}
-    ptx(scatter_kernel, arguments, {**sizes, "BC": 64}, arch, 8)
-    _without(scatter_kernel, arguments, {**sizes, "BC": 64}, arch, "order_E")
+@pytest.mark.parametrize(("sizes", "warps"), [(SINGLE, 1), (MANY, 8)])
+def test_in_odd_sizes(sizes: dict[str, object], warps: int) -> None:
+    ptx(gate_kernel, GATE, sizes, 80, warps)
+    ptx(gate_kernel, *_without(GATE, sizes, "counts_ptr", "pairs_ptr"), 80, warps)
+    ptx(count_kernel, *_without(COUNT, sizes, "pairs_ptr"), 80, warps)
+    ptx(scatter_kernel, SCATTER, {**sizes, "BC": 64}, 80, warps)
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize(("dtype", "weight_dtype"), [("bf16", "bf16"), ("fp16", "fp32"), ("fp32", "bf16")])
+@pytest.mark.parametrize(
+    ("dtype", "weight_dtype", "arch"), [("bf16", "bf16", 100), ("bf16", "bf16", 90), ("fp16", "fp32", 80)]
+)
 def test_the_norm(dtype: str, weight_dtype: str, arch: int) -> None:
-    arguments = {"x_TD": f"*{dtype}", "weight_D": f"*{weight_dtype}", "out_TD": f"*{dtype}", "eps": "fp32"}
-    ptx(rms_norm_kernel, arguments, {"dim": 4096, "BLOCK": 4096}, arch, 8)
+    arguments = {"x_ptr": f"*{dtype}", "weight_ptr": f"*{weight_dtype}", "out_ptr": f"*{dtype}", "eps": "fp32"}
+    ptx(rms_norm_kernel, arguments, {"DIM": 4096, "BLOCK": 4096}, arch, 8)
 
 
-def _without(kernel: Any, arguments: dict[str, str], sizes: dict[str, object], arch: int, *absent: str) -> None:
+def _without(arguments: dict[str, str], sizes: dict[str, Any], *absent: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Arguments and sizes of a call in which some pointers are None."""
     given = {name: kind for name, kind in arguments.items() if name not in absent}
-    ptx(kernel, given, {**sizes, **dict.fromkeys(absent)}, arch, 8)
+    return given, {**sizes, **dict.fromkeys(absent)}
