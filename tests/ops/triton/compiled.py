@@ -18,7 +18,14 @@ ARCHITECTURES = (80, 90, 100)
 _ROOT = Path(__file__).parents[3]
 
 
-def ptx(kernel: Any, signature: Mapping[str, str], constexprs: Mapping[str, object], arch: int, warps: int = 4) -> str:
+def ptx(
+    kernel: Any,
+    signature: Mapping[str, str],
+    constexprs: Mapping[str, object],
+    arch: int,
+    warps: int = 4,
+    stages: int = 3,
+) -> str:
     """The PTX of a function under `triton.jit` for sm_`arch`; raises `AssertionError` with what the compiler says.
 
     `signature` has Triton's type of each argument that is not in `constexprs`, such as "*bf16", "i64" or "fp32".
@@ -34,6 +41,7 @@ def ptx(kernel: Any, signature: Mapping[str, str], constexprs: Mapping[str, obje
         "constexprs": dict(constexprs),
         "arch": arch,
         "warps": warps,
+        "stages": stages,
     }
     child = _compiler()
     assert child.stdin is not None
@@ -75,7 +83,8 @@ def _compile(task: dict[str, Any]) -> str:
     }
     source = ASTSource(fn=kernel, signature=signature, constexprs=constexprs, attrs=aligned)
     target = GPUTarget("cuda", task["arch"], 32)
-    made = triton.compile(source, target=target, options={"num_warps": task["warps"]})
+    options = {"num_warps": task["warps"], "num_stages": task["stages"]}
+    made = triton.compile(source, target=target, options=options)
     if made.metadata.shared > _SHARED_MEMORY[task["arch"]]:
         raise ValueError(f"{made.metadata.shared} bytes of shared memory")
     return str(made.asm["ptx"])
