@@ -49,7 +49,7 @@ class Matrices:
         """Where the data, scales and mins of each matrix begin, int64 `[matrices, 3]`, on their device.
 
         The Triton kernels read them there. None where `native_parts` is None, and where a matrix does not begin at a
-        multiple of 16 bytes. What a matrix does not have is at 0.
+        multiple of 16 bytes. What a matrix does not have is at 0. The first use waits for the device.
         """
         if self.native_parts is None:
             return None

@@ -39,12 +39,12 @@ def grouped_swiglu(
         return result_ND
     hidden_NF, experts, kind = x_TD.new_empty(rows, hidden_dim), counts_E.numel(), _kind(weights)
     tiles = expert_tiles(rows, experts, x_TD.dtype, quantized=kind["BITS"] > 0, wide=has_wide_tiles(x_TD.device))
-    shape = {"EXPERTS": experts, "EXPERTS_UP": max(16, triton.next_power_of_2(experts)), "D": dim, "F": hidden_dim}
     inputs = (pairs_N, counts_E.contiguous(), weights.addresses)
-    options = _launch(tiles.up, rows, experts, hidden_dim)
-    up_kernel[options.pop("grid")](x_TD.contiguous(), *inputs, hidden_NF, **shape, **kind, **options, TOP_K=top_k)
-    options = _launch(tiles.down, rows, experts, dim)
-    down_kernel[options.pop("grid")](hidden_NF, *inputs, result_ND, **shape, **kind, **options)
+    shape = {"EXPERTS": experts, "EXPERTS_UP": max(16, triton.next_power_of_2(experts)), "D": dim, "F": hidden_dim}
+    programs = _programs(tiles.up, rows, experts, hidden_dim)
+    up_kernel[programs](x_TD.contiguous(), *inputs, hidden_NF, **shape, **kind, **_options(tiles.up), TOP_K=top_k)
+    programs = _programs(tiles.down, rows, experts, dim)
+    down_kernel[programs](hidden_NF, *inputs, result_ND, **shape, **kind, **_options(tiles.down))
     return result_ND
 
 
@@ -56,10 +56,13 @@ def _kind(weights: Matrices) -> dict[str, Any]:
     return {"DENSE": _DENSE[first.dtype], "BITS": 0}
 
 
-def _launch(tile: Tile, rows: int, experts: int, outputs: int) -> dict[str, Any]:
-    grid = (most_tiles(rows, experts, tile.rows) * triton.cdiv(outputs, tile.outputs),)
+def _programs(tile: Tile, rows: int, experts: int, outputs: int) -> tuple[int]:
+    return (most_tiles(rows, experts, tile.rows) * triton.cdiv(outputs, tile.outputs),)
+
+
+def _options(tile: Tile) -> dict[str, int]:
     sizes = {"BM": tile.rows, "BN": tile.outputs, "BK": tile.inputs}
-    return {"grid": grid, **sizes, "num_warps": tile.warps, "num_stages": tile.stages}
+    return {**sizes, "num_warps": tile.warps, "num_stages": tile.stages}
 
 
 @triton.jit

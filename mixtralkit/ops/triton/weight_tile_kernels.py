@@ -74,7 +74,8 @@ def _int8_tile(parts, first_output, first_input, OUTPUTS, INPUTS, BN: tl.constex
     codes = _codes(parts[0], first_output, first_input, OUTPUTS, INPUTS, BN, BK, 1)
     codes = tl.reshape(codes, (BN // BLOCK_OUTPUTS, GROUPS, QUADS, BLOCK_OUTPUTS, QUAD_INPUTS))
     scales = _group_values(parts[1], first_output, first_input, OUTPUTS, INPUTS, BN, GROUPS)
-    weights = (codes.to(tl.float32) - ZERO_CODE) * scales[:, :, None, :, None]
+    mins = scales * -ZERO_CODE  # a power of two: this is as exact as scale * (code - 128), and one instruction
+    weights = codes.to(tl.float32) * scales[:, :, None, :, None] + mins[:, :, None, :, None]
     return tl.reshape(tl.permute(weights, (1, 2, 4, 0, 3)), (BK, BN))
 
 
