@@ -7,6 +7,7 @@ it does between two calls it fetches from memory again.
 import torch
 
 from mixtralkit.ops.cached_attention import EVERYTHING, cached_attention
+from mixtralkit.ops.device_segments import DeviceSegments
 from mixtralkit.ops.linear import linear, side_by_side
 from mixtralkit.ops.matrices import KINDS, Matrices
 from mixtralkit.ops.native import native
@@ -28,6 +29,7 @@ def attention_block(
     *,
     num_heads: int,
     sliding_window: int | None,
+    on_device: DeviceSegments | None = None,
 ) -> torch.Tensor:
     """`x + out(attention(qkv(norm(x))))`, `[T, D]`; ops/cached_attention has the meaning of the rest. No gradients."""
     ops, weight_D = native(x_TD, norm.weight_D, keys_PGbd, values_PGbd, qkv, out), norm.native()
@@ -43,6 +45,7 @@ def attention_block(
         *(qkv_TX, keys_PGbd, values_PGbd, segments_B2, tables_BM, rotations_T),
         num_heads=num_heads,
         sliding_window=sliding_window,
+        on_device=on_device,
     )
     return side_by_side(heads_TX, out, residual=x_TD)
 
