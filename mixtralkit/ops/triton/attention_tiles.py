@@ -4,7 +4,7 @@ Chosen by arithmetic for heads of 128 elements, to be confirmed on hardware: not
 is bound by reading keys and values: each step has 32 KB of them on the way, several programs share a multiprocessor,
 and splits make enough programs of one request. A prompt is bound by the tensor cores: from Hopper on, 128 rows (32
 tokens of 4 heads) use the keys and values of a step together, as the L2 cache is too slow for fewer; before, the
-registers suffice for 64. In half precision, with Triton 3.6, ptxas spills none; with 3.9 the prompts of sm_80 have 64
+registers suffice for 64. In bfloat16, with Triton 3.6, ptxas spills none; with 3.9 the prompts of sm_80 have 64
 bytes of stack, and sm_90 has not been looked at.
 """
 
