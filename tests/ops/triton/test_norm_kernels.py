@@ -26,3 +26,11 @@ def test_rows_have_unit_mean_square_times_the_weight(
 def test_rows_that_do_not_lie_one_after_the_other(kernels: torch.device) -> None:
     x, weight = torch.randn(6, 4, device=kernels).T, torch.randn(6, 2, device=kernels)[:, 0]
     assert torch.equal(rms_norm(x, weight, 1e-5), rms_norm(x.contiguous(), weight.contiguous(), 1e-5))
+
+
+def test_rows_are_rounded_before_the_weight(kernels: torch.device) -> None:
+    """Rounded once, every fourth product would be another; float32 sums move one in thousands."""
+    weight, x = torch.randn(700).half(), torch.randn(8, 700).half()
+    normed = (x.double() / torch.sqrt(x.double().square().mean(-1, keepdim=True) + 1e-5)).half()
+    found = rms_norm(x.to(kernels), weight.to(kernels), 1e-5).cpu()
+    assert (found != normed * weight).double().mean() < 0.005
