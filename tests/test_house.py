@@ -242,6 +242,9 @@ def test_private_words_are_seen() -> None:
 def test_undeclared_imports_are_seen() -> None:
     tree = ast.parse("import os, torch.nn\nfrom rich.console import Console\nimport mixtralkit.log")
     assert repository.undeclared("a.py", tree, ["torch>=2.10"]) == ["a.py:2: rich.console.Console"]
+    optional = ast.parse("import triton.language")
+    assert repository.undeclared("mixtralkit/ops/triton/a.py", optional, []) == []
+    assert repository.undeclared("mixtralkit/ops/a.py", optional, []) == ["mixtralkit/ops/a.py:1: triton.language"]
 
 
 def test_differing_translations_are_seen() -> None:

@@ -53,6 +53,7 @@ class Attention(nn.Module):
             ),
             num_heads=self.num_heads,
             sliding_window=self.sliding_window,
+            on_device=batch.on_device,
         )
 
     # Looked up at the first call: later, parameters may change in place, and not be replaced by others.

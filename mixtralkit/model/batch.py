@@ -3,9 +3,14 @@
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 import torch
+
+from mixtralkit.ops.device_segments import DeviceSegments
+from mixtralkit.ops.triton_kernels import triton_takes
+from mixtralkit.ops.upload import upload
 
 NO_BLOCK = -1
 
@@ -35,6 +40,12 @@ class Batch:
     tables_BM: torch.Tensor
     logit_rows: tuple[int, ...]
 
+    @cached_property
+    def on_device(self) -> DeviceSegments | None:
+        """The segments and tables for the kernels of ops/triton/, made once for all layers; None where they are not."""
+        device = self.tokens_T.device
+        return DeviceSegments(self.segments_B2, self.tables_BM, device) if triton_takes(self.tokens_T) else None
+
 
 def make_batch(
     tokens: Sequence[Sequence[int]],
@@ -52,8 +63,8 @@ def make_batch(
     positions = [position for s in segments for position in range(s.start, s.start + s.length)]
     last_rows = tuple(end - 1 for end in accumulate(segment.length for segment in segments))
     return Batch(
-        tokens_T=torch.tensor([token for ids in tokens for token in ids], dtype=torch.int64, device=device),
-        positions_T=torch.tensor(positions, dtype=torch.int64, device=device),
+        tokens_T=upload(torch.tensor([token for ids in tokens for token in ids], dtype=torch.int64), device),
+        positions_T=upload(torch.tensor(positions, dtype=torch.int64), device),
         segments=segments,
         segments_B2=torch.tensor([(s.start, s.length) for s in segments], dtype=torch.int64).view(-1, 2),
         tables_BM=_padded(tables),

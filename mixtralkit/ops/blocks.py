@@ -7,11 +7,13 @@ it does between two calls it fetches from memory again.
 import torch
 
 from mixtralkit.ops.cached_attention import EVERYTHING, cached_attention
-from mixtralkit.ops.linear import side_by_side
+from mixtralkit.ops.device_segments import DeviceSegments
+from mixtralkit.ops.linear import linear, side_by_side
 from mixtralkit.ops.matrices import KINDS, Matrices
 from mixtralkit.ops.native import native
-from mixtralkit.ops.rms_norm import Norm
+from mixtralkit.ops.rms_norm import Norm, rms_norm
 from mixtralkit.ops.rotary import Rotations
+from mixtralkit.ops.triton_kernels import triton_takes
 
 
 def attention_block(
@@ -27,6 +29,7 @@ def attention_block(
     *,
     num_heads: int,
     sliding_window: int | None,
+    on_device: DeviceSegments | None = None,
 ) -> torch.Tensor:
     """`x + out(attention(qkv(norm(x))))`, `[T, D]`; ops/cached_attention has the meaning of the rest. No gradients."""
     ops, weight_D = native(x_TD, norm.weight_D, keys_PGbd, values_PGbd, qkv, out), norm.native()
@@ -42,6 +45,7 @@ def attention_block(
         *(qkv_TX, keys_PGbd, values_PGbd, segments_B2, tables_BM, rotations_T),
         num_heads=num_heads,
         sliding_window=sliding_window,
+        on_device=on_device,
     )
     return side_by_side(heads_TX, out, residual=x_TD)
 
@@ -51,8 +55,12 @@ def moe_block(
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """`x` plus the weighted sum of the experts of `norm(x)`, `[T, D]`, and their ids, `[T, K]`, best first.
 
-    `experts` has all experts of the model, as ops/expert_mlp takes them. None where no kernel does all of it.
+    `experts` has all experts of the model, as ops/expert_mlp takes them. None where no kernel does all of it. On a GPU
+    nothing waits for the device: how many rows an expert has is known only there.
     """
+    if triton_takes(x_TD, norm.weight_D, gate_ED, experts):
+        takes = experts.addresses is not None and x_TD.dtype in KINDS
+        return _moe_on_gpu(x_TD, norm, gate_ED, top_k, experts) if takes else None
     ops, weight_D = native(x_TD, norm.weight_D, gate_ED, experts), norm.native()
     if ops is None or weight_D is None or experts.native_parts is None or gate_ED.dtype not in KINDS:
         return None
@@ -61,3 +69,16 @@ def moe_block(
         x_TD.contiguous(), weight_D, norm.eps, gate_ED, top_k, *experts.native_parts, experts.outputs[0]
     )
     return out_TD, expert_ids_TK
+
+
+def _moe_on_gpu(
+    x_TD: torch.Tensor, norm: Norm, gate_ED: torch.Tensor, top_k: int, experts: Matrices
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from mixtralkit.ops.triton.combine_kernels import weighted_rows_sum
+    from mixtralkit.ops.triton.expert_kernels import grouped_swiglu
+    from mixtralkit.ops.triton.gate_kernels import sorted_gate
+
+    normed_TD = rms_norm(x_TD, *norm)
+    expert_ids_TK, weights_TK, pairs_N, counts_E = sorted_gate(linear(normed_TD, gate_ED), top_k)
+    rows_ND = grouped_swiglu(normed_TD, pairs_N, counts_E, top_k, experts)
+    return weighted_rows_sum(rows_ND, weights_TK, x_TD), expert_ids_TK

@@ -3,8 +3,10 @@
 import torch
 
 from mixtralkit.ops.causal_attention import attention
+from mixtralkit.ops.device_segments import DeviceSegments
 from mixtralkit.ops.native import native
 from mixtralkit.ops.rotary import Rotations, rotate
+from mixtralkit.ops.triton_kernels import triton_takes
 
 EVERYTHING = 2**62  # a window that is never reached
 
@@ -19,6 +21,7 @@ def cached_attention(
     *,
     num_heads: int,
     sliding_window: int | None,
+    on_device: DeviceSegments | None = None,
 ) -> torch.Tensor:
     """Attend from every token to its own request's positions up to its own; returns `[T, H * d]`.
 
@@ -30,8 +33,19 @@ def cached_attention(
     b of positions in a block (a divisor or a multiple of 64), and how a prompt is divided into calls, change not a bit.
     With a `sliding_window` of w a token sees itself and the w - 1 before it. Not differentiable.
 
+    The kernels for GPUs read the segments and tables from `on_device`; whoever has several layers makes that once.
+
     Raises RuntimeError, before anything is written, for a segment whose blocks are not all in its table and the cache.
     """
+    if triton_takes(qkv_TX, keys_PGbd, values_PGbd):
+        from mixtralkit.ops.triton.attention_kernels import paged_attention
+
+        on_device = on_device or DeviceSegments(segments_B2, tables_BM, qkv_TX.device)
+        return paged_attention(
+            *(qkv_TX, keys_PGbd, values_PGbd, on_device, rotations_T),
+            num_heads=num_heads,
+            sliding_window=sliding_window,
+        )
     ops = native(qkv_TX, keys_PGbd, values_PGbd)
     if ops is not None:
         found: torch.Tensor = ops.attention(

@@ -7,9 +7,11 @@ import torch.nn.functional as F
 
 from mixtralkit.ops.invariance import map_elements
 from mixtralkit.ops.linear import linear
-from mixtralkit.ops.matrices import Matrices
+from mixtralkit.ops.matrices import KINDS, Matrices
 from mixtralkit.ops.native import native
 from mixtralkit.ops.quantized_weight import Matrix
+from mixtralkit.ops.triton_kernels import triton_takes
+from mixtralkit.ops.upload import upload
 
 
 def swiglu(x_RD: torch.Tensor, weights: Matrices) -> torch.Tensor:
@@ -28,6 +30,10 @@ def expert_mlp(rows_RD: torch.Tensor, counts_e: Sequence[int], weights: Matrices
         raise ValueError(
             f"the counts {list(counts_e)} add up to {sum(counts_e)}, not to the {rows_RD.shape[0]} rows given"
         )
+    if triton_takes(rows_RD, weights) and weights.addresses is not None and rows_RD.dtype in KINDS:
+        from mixtralkit.ops.triton.expert_kernels import grouped_swiglu
+
+        return grouped_swiglu(rows_RD, None, upload(torch.tensor(counts_e), rows_RD.device), 1, weights)
     ops = native(rows_RD, weights)
     if ops is not None and weights.native_parts is not None:
         found: torch.Tensor = ops.expert_mlp(rows_RD.contiguous(), counts_e, *weights.native_parts, weights.outputs[0])

@@ -5,6 +5,7 @@ import torch
 from mixtralkit.ops.linear import linear
 from mixtralkit.ops.matrices import KINDS
 from mixtralkit.ops.native import native
+from mixtralkit.ops.triton_kernels import triton_takes
 
 
 def linear_gate(x_TD: torch.Tensor, weight_ED: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,6 +24,10 @@ def topk_gate(logits_TE: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.
     row sums to 1). The same function as softmax over all experts, top-k, renormalise
     (Mixtral, arXiv:2401.04088, section 2.1). Differentiable in the weights.
     """
+    if triton_takes(logits_TE):
+        from mixtralkit.ops.triton import gate_kernels
+
+        return gate_kernels.topk_gate(logits_TE, top_k)
     ops = native(logits_TE)
     if ops is not None:
         expert_ids_TK, weights_TK = ops.topk_gate(logits_TE.contiguous(), top_k)

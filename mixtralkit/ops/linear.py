@@ -4,11 +4,12 @@ import torch
 import torch.nn.functional as F
 
 from mixtralkit.ops.invariance import is_promised, pad_rows
-from mixtralkit.ops.matrices import Matrices
+from mixtralkit.ops.matrices import KINDS, Matrices
 from mixtralkit.ops.native import native
 from mixtralkit.ops.quantized_product import quantized_linear_reference
 from mixtralkit.ops.quantized_weight import Matrix, QuantizedWeight
 from mixtralkit.ops.rms_norm import Norm, rms_norm
+from mixtralkit.ops.triton_kernels import triton_takes
 
 
 def linear(x_RD: torch.Tensor, weight_FD: Matrix) -> torch.Tensor:
@@ -28,6 +29,10 @@ def side_by_side(
     With a `norm` it is applied to the rows first; a `residual` of the result's shape is added to it.
     """
     others = [tensor for tensor in (norm and norm.weight_D, residual) if tensor is not None]
+    if _is_for_triton(x_RD, weights, others):
+        from mixtralkit.ops.triton.linear_kernels import quantized_linear
+
+        return quantized_linear(x_RD if norm is None else rms_norm(x_RD, *norm), weights, residual)
     ops, weight_D = native(x_RD, weights, *others), norm and norm.native()
     if ops is not None and weights.native_parts is not None and (norm is None or weight_D is not None):
         eps, residual = norm.eps if norm else 0.0, None if residual is None else residual.contiguous()
@@ -40,6 +45,13 @@ def side_by_side(
     else:
         result = torch.cat([linear(x_RD, weight) for weight in weights.matrices], dim=1)
     return result if residual is None else residual + result
+
+
+def _is_for_triton(x_RD: torch.Tensor, weights: Matrices, others: list[torch.Tensor]) -> bool:
+    """Whether the quantized product on a GPU takes the call; dense ones are torch's."""
+    if not isinstance(weights.matrices[0], QuantizedWeight) or not triton_takes(x_RD, *others):
+        return False
+    return x_RD.dtype in KINDS and weights.addresses is not None
 
 
 def _linear(x_RD: torch.Tensor, weight_FD: Matrix) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 from mixtralkit.ops.quantized_weight import Matrix, QuantizedWeight, QuantKind
 
 KINDS = (torch.float32, torch.bfloat16, torch.float16, *QuantKind)
+ALIGNMENT = 16  # bytes that the Triton kernels load at once
 Parts = tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]
 
 
@@ -42,6 +43,21 @@ class Matrices:
             return dense, [], []
         mins = [weight.mins for weight in quantized if weight.mins is not None]
         return [weight.codes for weight in quantized], [weight.scales for weight in quantized], mins
+
+    @cached_property
+    def addresses(self) -> torch.Tensor | None:
+        """Where the data, scales and mins of each matrix begin, int64 `[matrices, 3]`, on their device.
+
+        The Triton kernels read them there. None where `native_parts` is None, and where a matrix does not begin at a
+        multiple of 16 bytes. What a matrix does not have is at 0. The first use waits for the device.
+        """
+        if self.native_parts is None:
+            return None
+        data, *others = self.native_parts
+        columns = [[part.data_ptr() for part in parts] or [0] * len(data) for parts in (data, *others)]
+        if any(address % ALIGNMENT for column in columns for address in column):
+            return None
+        return torch.tensor(columns, device=data[0].device).T.contiguous()
 
 
 def single(weight: Matrix, known: Matrices | None) -> Matrices:

@@ -6,6 +6,7 @@ import torch
 
 from mixtralkit.ops.matrices import KINDS
 from mixtralkit.ops.native import native
+from mixtralkit.ops.triton_kernels import triton_takes
 
 
 class Norm(NamedTuple):
@@ -24,6 +25,10 @@ def rms_norm(x_TD: torch.Tensor, weight_D: torch.Tensor, eps: float) -> torch.Te
 
     Same shape and dtype as `x_TD`. Differentiable.
     """
+    if triton_takes(x_TD, weight_D):
+        from mixtralkit.ops.triton import norm_kernels
+
+        return norm_kernels.rms_norm(x_TD, weight_D, eps)
     ops, weight = native(x_TD, weight_D), Norm(weight_D, eps).native()
     if ops is not None and weight is not None:
         found: torch.Tensor = ops.rms_norm(x_TD.contiguous(), weight, eps)

@@ -24,6 +24,8 @@ HOSTS = tuple(
 PATHS = re.compile(r"(?<![\w.~$}-])/(?:work|tmp)/")
 # Installed names that are imported under another one.
 IMPORT_NAMES = {"dm-tree": "tree"}
+# What torch brings with it, but only for GPUs, and the only folder that may import it.
+OPTIONAL = {"triton": "mixtralkit/ops/triton/"}
 
 
 def repeated_names(paths: Iterable[str]) -> list[str]:
@@ -50,8 +52,9 @@ def long_sources(texts: Mapping[str, str]) -> list[str]:
 
 
 def undeclared(path: str, tree: ast.Module, requirements: Iterable[str]) -> list[str]:
-    """Imports of packages that are neither Python's, nor this one, nor in requirements.txt."""
+    """Imports of packages that are neither Python's, nor this one, nor in requirements.txt, nor optional there."""
     known = {*sys.stdlib_module_names, "mixtralkit", *(import_name(name) for name in requirements)}
+    known.update(name for name, folder in OPTIONAL.items() if path.startswith(folder))
     return [f"{path}:{line}: {name}" for line, name in imports(path, tree) if name.split(".")[0] not in known]
 
 

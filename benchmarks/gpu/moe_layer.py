@@ -1,0 +1,68 @@
+"""The mixture of experts of one layer beside a loop over the experts in torch, which is what users write first."""
+
+import statistics
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from mixtralkit.ops.blocks import moe_block
+from mixtralkit.ops.matrices import Matrices
+from mixtralkit.ops.rms_norm import Norm, rms_norm
+
+DIM, HIDDEN, EXPERTS, TOP_K = 4096, 14_336, 8, 2  # of Mixtral 8x7B
+TOKENS = (1, 32, 128, 512, 4096)
+WARM, TIMES = 5, 20
+
+
+def moe_layer_table(device: torch.device) -> str:
+    """Milliseconds of both by the number of tokens, bfloat16, as a Markdown table."""
+    weights = [
+        _random(device, *shape) for _ in range(EXPERTS) for shape in ((HIDDEN, DIM), (DIM, HIDDEN), (HIDDEN, DIM))
+    ]
+    matrices, gate_ED = Matrices(weights), _random(device, EXPERTS, DIM)
+    norm = Norm(torch.ones(DIM, dtype=torch.bfloat16, device=device), 1e-5)
+    lines = ["| tokens | the layer, ms | loop over experts, ms | ratio |", "|---|---|---|---|"]
+    for tokens in TOKENS:
+        x_TD = _random(device, tokens, DIM)
+        ours = _milliseconds(lambda x=x_TD: moe_block(x, norm, gate_ED, TOP_K, matrices))
+        loop = _milliseconds(lambda x=x_TD: loop_over_experts(x, norm, gate_ED, weights))
+        lines.append(f"| {tokens} | {ours:.3f} | {loop:.3f} | {loop / ours:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def loop_over_experts(
+    x_TD: torch.Tensor, norm: Norm, gate_ED: torch.Tensor, weights: list[torch.Tensor]
+) -> torch.Tensor:
+    """What a plain implementation does: for each expert, its tokens through three products."""
+    inputs = rms_norm(x_TD, *norm)
+    chosen, ids_TK = torch.topk(F.linear(inputs, gate_ED).float(), TOP_K)
+    weights_TK = torch.softmax(chosen, dim=-1).to(x_TD.dtype)
+    out_TD = x_TD.clone()
+    for expert in range(EXPERTS):
+        token, k = torch.where(ids_TK == expert)
+        w1, w2, w3 = weights[3 * expert : 3 * expert + 3]
+        rows = inputs[token]
+        result = F.linear(F.silu(F.linear(rows, w1)) * F.linear(rows, w3), w2)
+        out_TD.index_add_(0, token, result * weights_TK[token, k, None])
+    return out_TD
+
+
+def _random(device: torch.device, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, device=device, dtype=torch.bfloat16) * 0.02
+
+
+@torch.inference_mode()
+def _milliseconds(run: Callable[[], object]) -> float:
+    """The median of some runs, each between two events of the device."""
+    for _ in range(WARM):
+        run()
+    pairs = []
+    for _ in range(TIMES):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        run()
+        end.record()
+        pairs.append((begin, end))
+    torch.cuda.synchronize()
+    return statistics.median(begin.elapsed_time(end) for begin, end in pairs)
