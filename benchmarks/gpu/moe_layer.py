@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +26,8 @@ def moe_layer_table(device: torch.device) -> str:
     lines = ["| tokens | the layer, ms | loop over experts, ms | ratio |", "|---|---|---|---|"]
     for tokens in TOKENS:
         x_TD = _random(device, tokens, DIM)
-        ours = _milliseconds(lambda x=x_TD: moe_block(x, norm, gate_ED, TOP_K, matrices))
-        loop = _milliseconds(lambda x=x_TD: loop_over_experts(x, norm, gate_ED, weights))
+        ours = _milliseconds(partial(moe_block, x_TD, norm, gate_ED, TOP_K, matrices))
+        loop = _milliseconds(partial(loop_over_experts, x_TD, norm, gate_ED, weights))
         lines.append(f"| {tokens} | {ours:.3f} | {loop:.3f} | {loop / ours:.2f} |")
     return "\n".join(lines) + "\n"
 

@@ -59,16 +59,17 @@ class Case:
 
     def found(self, device: torch.device, window: int | None = None) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """What the kernels make of it, and the caches after that."""
-        caches = [cache.to(device, copy=True) for cache in self.caches]
+        keys, values = (cache.to(device, copy=True) for cache in self.caches)
         angles = self.angles.to(device)
         segments_B2 = torch.tensor(self.segments, dtype=torch.int64).view(-1, 2)
         tables_BM = torch.tensor(self.tables, dtype=torch.int64).view(len(self.segments), self.longest)
+        rotations_T = Rotations(angles.cos(), angles.sin())
         out = cached_attention(
-            *(self.qkv.to(device), *caches, segments_B2, tables_BM, Rotations(angles.cos(), angles.sin())),
+            *(self.qkv.to(device), keys, values, segments_B2, tables_BM, rotations_T),
             num_heads=self.shape.heads,
             sliding_window=window,
         )
-        return out.cpu(), [cache.cpu() for cache in caches]
+        return out.cpu(), [keys.cpu(), values.cpu()]
 
     def wanted(self, window: int | None = None) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The same in float64."""
@@ -186,15 +187,15 @@ def test_blocks_that_are_not_there(kernels: torch.device, segment: tuple[int, in
     """Found before anything is written, also for a segment before the wrong one."""
     case = Case(((0, 1), segment), Shape(4, 2, 16, 8), torch.float32, torch.float32)
     case.caches, case.tables = [cache[:5] for cache in case.caches], [[3] * len(table), table]
-    device_caches = [cache.to(kernels).fill_(math.nan) for cache in case.caches]
+    keys, values = (cache.to(kernels).fill_(math.nan) for cache in case.caches)
+    rotations_T = Rotations(*(torch.ones_like(case.angles, device=kernels) for _ in range(2)))
     with pytest.raises(RuntimeError, match="block"):
         cached_attention(
-            *(case.qkv.to(kernels), *device_caches, torch.tensor(case.segments), torch.tensor(case.tables)),
-            Rotations(*(torch.ones_like(case.angles, device=kernels) for _ in range(2))),
+            *(case.qkv.to(kernels), keys, values, torch.tensor(case.segments), torch.tensor(case.tables), rotations_T),
             num_heads=4,
             sliding_window=None,
         )
-    assert all(bool(cache.isnan().all()) for cache in device_caches)
+    assert all(bool(cache.isnan().all()) for cache in (keys, values))
 
 
 def test_the_next_step_of_a_captured_graph(kernels: torch.device) -> None:
