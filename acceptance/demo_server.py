@@ -40,7 +40,7 @@ def running(log: Path, *options: str, keys: str = "") -> Iterator[DemoServer]:
     Raises `RuntimeError` with what it said when it does not become ready.
     """
     command = [sys.executable, "-m", "mixtralkit", "serve", "-m", str(DEMO), "--port", "0", *options]
-    variables = {**os.environ, "MIXTRALKIT_API_KEYS": keys}
+    variables = {**os.environ, **({"MIXTRALKIT_API_KEYS": keys} if keys else {})}
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
             command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
