@@ -23,8 +23,8 @@ class ScriptedEngine:
 
     @property
     def grammars(self) -> Grammars:
-        """Nobody asks it for one."""
-        raise NotImplementedError
+        """No test that has this engine sends one, which the server would check here."""
+        raise AssertionError("this engine has no grammars; use tests/serve/running_server.py for requests with one")
 
     def check(self, request: Request) -> None:
         """As the engine's: nothing is wrong."""
