@@ -17,6 +17,7 @@ from mixtralkit.bench.machine_rates import synchronize
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.dispatch.base import Dispatch, Handle
 from mixtralkit.moe.routing import Routing
+from mixtralkit.ops.expert_mlp import Counts
 
 # Last part of a module's name -> the kind that its time is counted under. The norms before attention and head are
 # part of these, the one before the experts is not.
@@ -52,7 +53,7 @@ class TimedDispatch(Dispatch):
     def __init__(self, dispatch: Dispatch, clock: Clock) -> None:
         self._dispatch, self._clock = dispatch, clock
 
-    def dispatch(self, x_TD: torch.Tensor, routing: Routing) -> tuple[torch.Tensor, list[int], Handle]:
+    def dispatch(self, x_TD: torch.Tensor, routing: Routing) -> tuple[torch.Tensor, Counts, Handle]:
         """See `Dispatch`."""
         started = self._clock.now()
         result = self._dispatch.dispatch(x_TD, routing)

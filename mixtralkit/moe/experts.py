@@ -1,13 +1,13 @@
 """The experts that this rank holds of one layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Protocol, cast
 
 import torch
 from torch import nn
 
-from mixtralkit.ops.expert_mlp import expert_mlp
+from mixtralkit.ops.expert_mlp import Counts, expert_mlp
 from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.quantized_weight import Matrix
 
@@ -30,7 +30,7 @@ class Experts(nn.Module):
         for expert_id, expert in experts.items():
             self.add_module(str(expert_id), expert)
 
-    def forward(self, rows_RD: torch.Tensor, counts_e: Sequence[int]) -> torch.Tensor:
+    def forward(self, rows_RD: torch.Tensor, counts_e: Counts) -> torch.Tensor:
         """Apply the i-th local expert to its `counts_e[i]` consecutive rows; same shape and order."""
         return expert_mlp(rows_RD, counts_e, self.matrices)
 

@@ -65,7 +65,7 @@ class MoELayer(nn.Module):
             if found is not None:
                 out_TD, expert_ids_TK = found
                 self._load.count(self.layer, expert_ids_TK)
-                self._timeline.rows_computed += expert_ids_TK.numel()
+                self._timeline.count_rows([expert_ids_TK.numel()])
                 return out_TD
         return x_TD + self.mixture(rms_norm(x_TD, *norm))
 
@@ -79,7 +79,7 @@ class MoELayer(nn.Module):
         begin = time.perf_counter()
         rows_RD, counts_e, handle = self._dispatch.dispatch(x_TD, routing)
         arrived = time.perf_counter()
-        self._timeline.rows_computed += rows_RD.shape[0]
+        self._timeline.count_rows(counts_e)
         rows_RD = self.experts(rows_RD, counts_e)
         computed = time.perf_counter()
         out_TD = self._dispatch.combine(rows_RD, handle)

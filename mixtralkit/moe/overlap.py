@@ -5,7 +5,7 @@ dispatch 1, combine 0, dispatch 2, combine 1, and so on.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -16,8 +16,9 @@ from mixtralkit.moe.parts import Parts, rank_groups, token_chunks
 from mixtralkit.moe.placement.routes import Routes
 from mixtralkit.moe.routing import Routing
 from mixtralkit.moe.timeline import COMMUNICATION, COMPUTATION, Span, Timeline
+from mixtralkit.ops.expert_mlp import Counts
 
-ComputeRows = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
+ComputeRows = Callable[[torch.Tensor, Counts], torch.Tensor]
 
 
 class Overlap:
@@ -54,7 +55,7 @@ class Overlap:
             arrived = lane.result(coming[part])
             rows_RD, counts_e, handle = arrived.value
             spans.append(Span(COMMUNICATION, "dispatch", layer, part, arrived.begin, arrived.end))
-            self._timeline.rows_computed += rows_RD.shape[0]
+            self._timeline.count_rows(counts_e)
             begin = time.perf_counter()
             results_RD = experts(rows_RD, counts_e)
             spans.append(Span(COMPUTATION, "experts", layer, part, begin, time.perf_counter()))

@@ -6,6 +6,10 @@ Times are seconds of time.perf_counter(), taken on the host: on a GPU they are t
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
+
+from mixtralkit.ops.expert_mlp import Counts
+
 COMMUNICATION, COMPUTATION, REPLICAS, STEPS = "communication", "computation", "replicas", "steps"
 MOST_SPANS = 300_000  # that are kept: some 100 MB, and half a minute of tiny layers or an hour of large ones
 
@@ -32,7 +36,7 @@ class Timeline:
 
     `hidden` is the part of `communication` during which this rank's experts computed. `hideable` is the most that could
     have been: of each call the lesser of communication and computation; `hideable_if_cut` is the same of the calls that
-    were cut into parts. `rows_computed` are the rows that this rank's experts were given.
+    were cut into parts. Rows are counted where their numbers are, on the host or on the device.
     """
 
     keep_spans: bool = False
@@ -41,9 +45,24 @@ class Timeline:
     hidden: float = 0.0
     hideable: float = 0.0
     hideable_if_cut: float = 0.0
-    rows_computed: int = 0
+    rows_on_host: int = 0
+    rows_on_device: torch.Tensor | None = None
     spans: list[Span] = field(default_factory=list)
     left_out: int = 0
+
+    @property
+    def rows_computed(self) -> int:
+        """The rows that this rank's experts were given. Waits for the device where they are counted there."""
+        return self.rows_on_host + (0 if self.rows_on_device is None else int(self.rows_on_device))
+
+    def count_rows(self, counts_e: Counts) -> None:
+        """Take in how many rows each of this rank's experts was given in a call."""
+        if not isinstance(counts_e, torch.Tensor):
+            self.rows_on_host += sum(counts_e)
+            return
+        if self.rows_on_device is None:
+            self.rows_on_device = counts_e.new_zeros(())
+        self.rows_on_device += counts_e.sum()
 
     def add(self, spans: Sequence[Span]) -> None:
         """Take in one call of one layer."""

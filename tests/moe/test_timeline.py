@@ -1,5 +1,7 @@
 """Sums over spans, against numbers added up by hand."""
 
+import torch
+
 from mixtralkit.moe.timeline import COMMUNICATION, COMPUTATION, Span, Timeline
 
 
@@ -29,3 +31,11 @@ def test_one_after_the_other_hides_nothing() -> None:
         ("experts", 2.0, 5.0, 3),
         ("combine", 5.0, 5.5, 3),
     ]
+
+
+def test_rows_are_counted_on_the_host_and_on_the_device() -> None:
+    timeline = Timeline()
+    timeline.count_rows([3, 4])
+    timeline.count_rows(torch.tensor([5, 0, 6]))
+    timeline.count_rows(torch.tensor([1, 1, 1]))
+    assert timeline.rows_computed == 21

@@ -67,3 +67,14 @@ def test_gradients() -> None:
     shapes = [(4, 3)] * 3 + [(3, 4)] * 3 + [(4, 3)] * 3
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(3, 3), *shapes]]
     assert torch.autograd.gradcheck(run, inputs)
+
+
+@pytest.mark.usefixtures("way")
+@torch.no_grad()
+def test_counts_on_the_device_may_leave_rows_over() -> None:
+    """The first rows have the bits that they have with the same counts in a list."""
+    w1, w2, w3 = weights(torch.float32)
+    x = torch.randn(12, 32)
+    found = expert_mlp(x, torch.tensor([3, 0, 5, 1]), together(w1, w2, w3))
+    assert found.shape == x.shape
+    assert torch.equal(found[:9], expert_mlp(x[:9], [3, 0, 5, 1], together(w1, w2, w3)))

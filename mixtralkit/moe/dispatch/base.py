@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 
 from mixtralkit.moe.routing import Routing
+from mixtralkit.ops.expert_mlp import Counts
 
 
 @dataclass(frozen=True)
@@ -21,16 +22,21 @@ class Dispatch(ABC):
 
     Nothing of a call is kept on the object: several may be in flight. All ranks of the group make the same calls in
     the same order. Both directions are differentiable.
+
+    `waits_for_device` is whether the host reads a number from the device on the way. Where it does not, and all ranks
+    have the same number of tokens, a call can be captured in a CUDA graph.
     """
 
     name: ClassVar[str]
+    waits_for_device: ClassVar[bool] = True
 
     @abstractmethod
-    def dispatch(self, x_TD: torch.Tensor, routing: Routing) -> tuple[torch.Tensor, list[int], Handle]:
+    def dispatch(self, x_TD: torch.Tensor, routing: Routing) -> tuple[torch.Tensor, Counts, Handle]:
         """Send this rank's tokens off.
 
         Returns `rows_RD`, the rows that came for this rank's experts, sorted by local expert and within one by source
-        rank and then by token; the number of rows of each local expert; and the handle for `combine`.
+        rank and then by token; the number of rows of each local expert; and the handle for `combine`. Counts in a list
+        add up to R. Counts on the device, int64 `[e]`, may add up to less: then the rows behind them mean nothing.
         """
 
     @abstractmethod

@@ -7,6 +7,7 @@ import torch
 from mixtralkit.moe.capacity import Capacity, rows_kept
 from mixtralkit.moe.dispatch.base import Dispatch, Handle
 from mixtralkit.moe.routing import Routing
+from mixtralkit.ops.expert_mlp import Counts
 from mixtralkit.ops.permute import take_rows, weighted_sum
 
 
@@ -37,7 +38,7 @@ class LimitedDispatch(Dispatch):
         self._held_E = held_E
         self._dropped_E = dropped_E
 
-    def dispatch(self, x_TD: torch.Tensor, routing: Routing) -> tuple[torch.Tensor, list[int], LimitedHandle]:
+    def dispatch(self, x_TD: torch.Tensor, routing: Routing) -> tuple[torch.Tensor, Counts, LimitedHandle]:
         """See `Dispatch.dispatch`. Waits on the host for the number of rows that are kept."""
         tokens, top_k = routing.expert_ids_TK.shape
         kept_TK = rows_kept(routing, self._capacity.limits(tokens, top_k, self._held_E))
