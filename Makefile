@@ -21,7 +21,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(PIP_ARGS)
 BUILD_EXT := mkdir -p build && $(BIN)/python setup.py -q build_ext
 DEMO := demo/shakespeare
-SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
+SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test check lint types kernels bench-strategies acceptance clean
 .DELETE_ON_ERROR:
@@ -45,11 +45,14 @@ types: $(VENV)/.installed-test
 	$(BIN)/mypy --strict acceptance
 	$(BIN)/mypy tests
 
-# The form of csrc/, and a compile of its own in which warnings are errors; needs a C++ compiler.
+# The form of csrc/, and a compile of its own in which warnings and spilled registers are errors; needs a C++ compiler.
+# What it has no tools for (nvcc, nccl.h) is left out, and a line says so.
 kernels: $(VENV)/.installed-test
 	$(BIN)/clang-format --dry-run --Werror $(SOURCES)
 	@echo "== compiling csrc/ with -Werror"
 	@$(BUILD_EXT) --strict --build-temp build/strict --build-lib build/strict > build/strict.log 2>&1 || { cat build/strict.log; exit 1; }
+	@for note in build/strict/mixtralkit/_*.why_not; do [ ! -f $$note ] || echo "   No $$(basename $$note .why_not): $$(cat $$note)"; done
+	@[ ! -f build/strict/cuda/resources.md ] || echo "   $$(head -1 build/strict/cuda/resources.md)"
 
 bench-strategies: $(VENV)/.native
 	$(BIN)/python -m benchmarks.strategies $(BENCH_ARGS)
@@ -74,7 +77,7 @@ $(VENV)/.installed: $(VENV)/.made requirements.txt constraints.txt setup.py pypr
 
 # Installing has built the native kernels; here they are built again when csrc/ has changed. Without a compiler they are
 # left out, and a line says why.
-$(VENV)/.native: $(VENV)/.installed $(SOURCES) csrc/build.py csrc/exports.map
+$(VENV)/.native: $(VENV)/.installed $(SOURCES) $(wildcard csrc/*.py) csrc/exports.map
 	@echo "== building native kernels"
 	@$(BUILD_EXT) --inplace > build/native.log 2>&1 || { cat build/native.log; exit 1; }
 	@[ ! -f mixtralkit/_C.why_not ] || echo "   None: $$(cat mixtralkit/_C.why_not)"
@@ -86,4 +89,4 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info mixtralkit/_C.*
+	rm -rf $(VENV) build *.egg-info mixtralkit/*.so mixtralkit/*.why_not

@@ -9,7 +9,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # a build backend runs this file without its folder in the path
 
-from csrc.build import BuildNative, native_extension  # noqa: E402
+from csrc.build import BuildNative, native_extensions  # noqa: E402
 
 
 def read_version() -> str:
@@ -38,10 +38,10 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["mixtralkit", "mixtralkit.*"]),
     package_data={"mixtralkit": ["py.typed", "serve/page/*"]},
-    ext_modules=[native_extension()],
+    ext_modules=native_extensions(),
     cmdclass={"build_ext": BuildNative},
     options={
-        # The extension has nothing of Python in it, so one wheel serves every Python.
+        # The extensions have nothing of Python in them, so one wheel serves every Python.
         "bdist_wheel": {"py_limited_api": "cp310"},
         # Kept, so that installing again compiles only what has changed (where there is ninja).
         "build_ext": {"build_temp": "build/native"},

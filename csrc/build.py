@@ -1,10 +1,11 @@
-"""How setup.py compiles csrc/ into mixtralkit/_C.abi3.so: against torch's stable ABI, or not at all.
+"""How setup.py compiles csrc/ into mixtralkit/_*.abi3.so: against torch's stable ABI, each library or not at all.
 
-Installing does not fail here. Where the kernels cannot be built (no torch, no compiler, an error of the compiler), the
-reason goes on the screen and into mixtralkit/_C.why_not, which mixtralkit/ops/library.py reads; torch's own operators
-do the work then. `python setup.py build_ext --inplace --strict` fails instead, and takes warnings for errors.
+Installing does not fail here. Where a library cannot be built (no torch, no compiler, an error of the compiler), the
+reason goes on the screen and into mixtralkit/_*.why_not, which mixtralkit/ops/library.py reads; the others are built.
+`python setup.py build_ext --inplace --strict` fails instead, takes warnings and spilled registers for errors,
+and leaves out only what this machine has no tools for.
 
-The extension is a library of operators, loaded and not imported: it needs nothing of Python, not even to be compiled.
+Each extension is a library of operators, loaded and not imported: it needs nothing of Python, not even to be compiled.
 """
 
 import importlib.util
@@ -23,9 +24,15 @@ from typing import Any, ClassVar
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 
+from csrc.build_cuda import compile_kernels, refuse_unless_wanted
+from csrc.find_cuda import find_toolkit
+from csrc.find_nccl import nccl_include_dirs
+from csrc.left_out import LeftOut
+
 CSRC = Path(__file__).parent
-NAME = "mixtralkit._C"
-WHY_NOT = "_C.why_not"
+# What each library is made of, and what it must be linked with. The kernels of _cuda are added by build_cuda.py.
+FOLDERS = {"_C": (".", "cpu", "peer", "split"), "_cuda": ("cuda",), "_nccl": ("nccl",)}
+WHAT = {"_C": "native kernels", "_cuda": "native kernels for GPUs", "_nccl": "operators over NCCL"}
 # The lowest torch that the build serves, 2.10, as TORCH_TARGET_VERSION spells it.
 LOWEST_TORCH = "0x020a000000000000"
 FLAGS = (
@@ -41,12 +48,21 @@ AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni",
 VARIANTS = {"avx2": AVX2, "avx512": (*AVX2, *AVX512)}
 
 
-def native_extension() -> Extension:
-    """The extension with all sources; what depends on torch is added when it is built."""
+def native_extensions() -> list[Extension]:
+    """The extensions with all their sources; what depends on torch or has to be found is added when they are built."""
+    return [extension for name in FOLDERS if (extension := _extension(name)).sources]
+
+
+def why_not_file(name: str) -> str:
+    """Where the reason is written, beside the library, when `name` (such as "_C") is left out."""
+    return f"{name}.why_not"
+
+
+def _extension(name: str) -> Extension:
     return Extension(
-        NAME,
-        sources=_files("*.cpp"),
-        depends=[*_files("*.h"), *_files("*.map")],
+        f"mixtralkit.{name}",
+        sources=[path for folder in FOLDERS[name] for path in _files(f"{folder}/*.cpp")],
+        depends=_files("**/*.h", "**/*.cu", "**/*.map"),
         include_dirs=[str(CSRC)],
         libraries=["torch_cpu"],
         extra_link_args=[f"-Wl,--version-script={CSRC / 'exports.map'}"] if sys.platform == "linux" else [],
@@ -77,48 +93,75 @@ class BuildNative(build_ext):  # type: ignore[misc]  # setuptools' commands have
         self.strict = False
 
     def run(self) -> None:
-        """Build the extension, or leave it out and write down why."""
-        self._record().unlink(missing_ok=True)
-        try:
-            with _installed_packages():
-                _torch_builder(self).run()
-        except Exception as error:  # whatever a compiler or somebody's torch may raise
-            if self.strict:
-                raise
-            self._leave_out(_reason(error))
+        """Build the extensions, or leave out those that cannot be and write down why."""
+        wanted, built = self.extensions, []
+        for extension in wanted:
+            self.extensions: list[Extension] = [extension]
+            self._record(extension).unlink(missing_ok=True)
+            try:
+                with _installed_packages():
+                    _torch_builder(self, extension).run()
+                built.append(extension)
+            except LeftOut as nothing_wrong:
+                self._leave_out(extension, str(nothing_wrong))
+            except Exception as error:  # whatever a compiler or somebody's torch may raise
+                if self.strict:
+                    raise
+                self._leave_out(extension, _reason(error))
+        self.extensions = built  # for those who ask this command what it has made
 
-    def _leave_out(self, reason: str) -> None:
+    def _leave_out(self, extension: Extension, reason: str) -> None:
         # An older build does not fit the sources any more.
-        Path(self.get_ext_fullpath(NAME)).unlink(missing_ok=True)
-        self._record().parent.mkdir(parents=True, exist_ok=True)
-        self._record().write_text(f"{reason}\n", encoding="utf-8")
-        self.warn(f"native kernels are left out, torch's operators will do the work: {reason}")
-        self.extensions: list[Extension] = []  # for those who ask this command what it has made
+        Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+        self._record(extension).parent.mkdir(parents=True, exist_ok=True)
+        self._record(extension).write_text(f"{reason}\n", encoding="utf-8")
+        self.warn(f"{WHAT[_short(extension)]} are left out, torch's operators will do the work: {reason}")
 
-    def _record(self) -> Path:
-        return Path(self.get_ext_fullpath(NAME)).with_name(WHY_NOT)
+    def _record(self, extension: Extension) -> Path:
+        return Path(self.get_ext_fullpath(extension.name)).with_name(why_not_file(_short(extension)))
 
 
-def _torch_builder(command: BuildNative) -> Any:
-    """BuildExtension, with flags by variant, in the state of `command`. Raises ImportError where there is no torch."""
+def _torch_builder(command: BuildNative, extension: Extension) -> Any:
+    """BuildExtension, with flags by variant, in the state of `command`, which has `extension` only.
+
+    Raises ImportError where there is no torch, `LeftOut` where the extension is not to be built.
+    """
     from torch.utils.cpp_extension import BuildExtension, get_cxx_compiler, include_paths, library_paths
+
+    if shutil.which(compiler := shlex.split(get_cxx_compiler())[0]) is None:
+        raise FileNotFoundError(f"there is no C++ compiler {compiler!r}; install one, such as g++, or name it in CXX")
+    headers = (flag for path in include_paths() for flag in ("-isystem", path))
+    extension.extra_compile_args = [*FLAGS, *(["-Werror"] if command.strict else []), *headers]
+    extension.library_dirs = library_paths()
+    if extension.name == "mixtralkit._cuda":
+        _add_cuda(command, extension)
+    if extension.name == "mixtralkit._nccl":
+        extension.extra_compile_args += [flag for path in nccl_include_dirs() for flag in ("-isystem", path)]
 
     class Builder(BuildExtension):
         def build_extension(self, extension: Extension) -> None:
             # Without ninja BuildExtension changes the compiler for the time of a call: one at a time.
             at_once = len(VARIANTS) + 1 if self.use_ninja else 1
-            self.compiler.compile = partial(_compile_by_variant, self.compiler.compile, at_once=at_once)
+            folder = "." if extension.name == "mixtralkit._C" else _short(extension)
+            compile_all = self.compiler.compile
+            self.compiler.compile = partial(_compile_by_variant, compile_all, at_once=at_once, folder=folder)
             super().build_extension(extension)
 
-    if shutil.which(compiler := shlex.split(get_cxx_compiler())[0]) is None:
-        raise FileNotFoundError(f"there is no C++ compiler {compiler!r}; install one, such as g++, or name it in CXX")
     builder = Builder(command.distribution)
     builder.__dict__.update({**vars(command), "force": builder.use_ninja or command.force})
-    for extension in builder.extensions:
-        headers = (flag for path in include_paths() for flag in ("-isystem", path))
-        extension.extra_compile_args = [*FLAGS, *(["-Werror"] if command.strict else []), *headers]
-        extension.library_dirs = library_paths()
     return builder
+
+
+def _add_cuda(command: BuildNative, extension: Extension) -> None:
+    """Compile the kernels, and link them with CUDA's runtime, which becomes a part of the library."""
+    import torch
+
+    refuse_unless_wanted(torch.version.cuda, strict=command.strict)
+    toolkit = find_toolkit()
+    extension.extra_objects = compile_kernels(toolkit, Path(command.build_temp) / "cuda", strict=command.strict)
+    extension.extra_compile_args += [flag for folder in toolkit.include_dirs for flag in ("-isystem", folder)]
+    extension.library_dirs += toolkit.library_dirs
+    extension.libraries += ["cudart_static", "dl", "rt", "pthread"]
 
 
 def _compile_by_variant(
@@ -128,9 +171,10 @@ def _compile_by_variant(
     extra_postargs: Sequence[str],
     *,
     at_once: int,
+    folder: str,
     **options: Any,
 ) -> list[str]:
-    """Call `compile_all` for each variant's sources, `at_once` of them, each into a folder of its own.
+    """Call `compile_all` for each variant's sources, `at_once` of them, each into a folder of its own in `folder`.
 
     Returns the names of the objects.
     """
@@ -138,7 +182,7 @@ def _compile_by_variant(
     def compile_one(variant: str) -> list[str]:
         mine = [source for source in sources if variant_of(source) == variant]
         flags = [*extra_postargs, *variant_flags(variant, sysconfig.get_platform())]
-        return compile_all(mine, output_dir=str(Path(output_dir) / variant), extra_postargs=flags, **options)
+        return compile_all(mine, output_dir=str(Path(output_dir) / folder / variant), extra_postargs=flags, **options)
 
     with ThreadPoolExecutor(at_once) as pool:
         return [name for names in pool.map(compile_one, sorted({*map(variant_of, sources)})) for name in names]
@@ -157,8 +201,13 @@ def _installed_packages() -> Iterator[None]:
         sys.path[:] = before
 
 
-def _files(pattern: str) -> list[str]:
-    return sorted(path.relative_to(CSRC.parent).as_posix() for path in CSRC.rglob(pattern))
+def _files(*patterns: str) -> list[str]:
+    found = {path for pattern in patterns for path in CSRC.glob(pattern)}
+    return sorted(path.relative_to(CSRC.parent).as_posix() for path in found)
+
+
+def _short(extension: Extension) -> str:
+    return str(extension.name).rpartition(".")[2]
 
 
 def _reason(error: Exception) -> str:

@@ -31,8 +31,11 @@ def test_other_processors_get_no_flags_of_x86() -> None:
     assert build.variant_flags("avx512", "linux-aarch64") == build.variant_flags("avx2", "macosx-11.0-arm64") == ()
 
 
-def test_the_note_has_the_name_that_the_package_reads() -> None:
-    assert build.WHY_NOT == library.WHY_NOT
+def test_the_note_has_the_name_that_the_package_reads(tmp_path: Path) -> None:
+    """For each of the libraries."""
+    assert set(build.FOLDERS) == {library.CPU, library.CUDA, library.NCCL}
+    (tmp_path / build.why_not_file(library.CPU)).write_text("no luck\n")
+    assert library.load(tmp_path) == "left out when mixtralkit was installed: no luck"
 
 
 @pytest.fixture

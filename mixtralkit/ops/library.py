@@ -1,7 +1,8 @@
-"""The compiled extension: loaded when it is first asked for, and why it is not there where it is not.
+"""The compiled extensions: each loaded when it is first asked for, and why it is not there where it is not.
 
-setup.py builds csrc/ into mixtralkit/_C.*.so, which registers its operators with torch when it is loaded. An op asks
-`available()` and calls `ops()`, or does without; only files of ops/ and the dispatches made of kernels do so.
+setup.py builds csrc/ into mixtralkit/_*.abi3.so, which register their operators with torch when they are loaded: the
+kernels for the CPU in _C, those for GPUs in _cuda, and those over NCCL in _nccl. An op asks `available()` and calls
+`ops()`, or does without; only files of ops/ and the dispatches made of kernels do so.
 """
 
 from functools import cache
@@ -15,8 +16,9 @@ from mixtralkit.log import get_logger, notice
 from mixtralkit.ops.fake_kernels import register_fake_kernels
 
 PACKAGE = Path(__file__).parents[1]
-# Written by setup.py when it leaves the extension out; one line.
-WHY_NOT = "_C.why_not"
+CPU, CUDA, NCCL = "_C", "_cuda", "_nccl"
+# What each takes to be built, besides torch.
+_NEEDS = {CPU: "a C++ compiler", CUDA: "a C++ compiler, nvcc and a torch for CUDA", NCCL: "a C++ compiler and nccl.h"}
 # What the ops compute with, in ascending order: torch's operators, or the kernels of one of the variants.
 VARIANTS = ("torch", "portable", "avx2", "avx512")
 _logger = get_logger(__name__)
@@ -24,30 +26,36 @@ _kernels_wanted = True  # as use_variant has it
 
 
 def available() -> bool:
-    """Whether the extension's operators can be called. Says so, once and on rank 0, when they cannot."""
+    """Whether the operators for the CPU can be called. Says so, once and on rank 0, when they cannot."""
     problem = why_not()
     if problem is not None:
         notice(_logger, f"no native kernels, torch's operators are used: {problem}; `mixtralkit doctor` tells more")
     return problem is None
 
 
-def why_not() -> str | None:
-    """Why the extension cannot be used, in one line; None when it can."""
-    return load(PACKAGE)
+def why_not(name: str = CPU) -> str | None:
+    """Why the extension `name` cannot be used, in one line; None when it can."""
+    return load(PACKAGE, name)
 
 
 @cache
-def load(folder: Path) -> str | None:
-    """Load the extension in `folder`, once a process; returns why that failed, or None."""
-    found = sorted(folder.glob("_C.*.so"))
+def load(folder: Path, name: str = CPU) -> str | None:
+    """Load the extension `name` in `folder`, once a process; returns why that failed, or None.
+
+    The schemas of operators that exist on the CPU too are in _C, so the others are loaded behind it.
+    """
+    found = sorted(folder.glob(f"{name}.*.so"))
     if not found:
-        return _why_not_built(folder / WHY_NOT)
+        return _why_not_built(folder / f"{name}.why_not", _NEEDS[name])
+    if name != CPU and (problem := load(folder)) is not None:
+        return problem
     try:
         torch.ops.load_library(str(found[0]))
     except (OSError, RuntimeError) as error:
         words = f"{found[0].name} does not load into torch {torch.__version__} ({_one_line(str(error))})"
         return f"{words}; install mixtralkit again to build it anew"
-    register_fake_kernels()
+    if name == CPU:
+        register_fake_kernels()
     return None
 
 
@@ -57,9 +65,9 @@ def ops_if_available() -> Any | None:
     return ops() if _kernels_wanted and available() else None
 
 
-def ops() -> Any:
-    """The namespace of the extension's operators, `torch.ops.mixtralkit`. Only after `available()` has said yes."""
-    assert why_not() is None, why_not()
+def ops(name: str = CPU) -> Any:
+    """The namespace of the operators, `torch.ops.mixtralkit`. Only where `why_not(name)` says that nothing is wrong."""
+    assert why_not(name) is None, why_not(name)
     return torch.ops.mixtralkit
 
 
@@ -85,11 +93,11 @@ def use_variant(name: str) -> None:
     ops_if_available.cache_clear()
 
 
-def _why_not_built(record: Path) -> str:
+def _why_not_built(record: Path, needs: str) -> str:
     try:
         return f"left out when mixtralkit was installed: {_one_line(record.read_text(encoding='utf-8'))}"
     except OSError:
-        return "not built; installing mixtralkit builds them where there is a C++ compiler"
+        return f"not built; installing mixtralkit builds them where there is {needs}"
 
 
 def _one_line(text: str) -> str:

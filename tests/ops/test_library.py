@@ -56,8 +56,22 @@ def test_a_build_that_was_not_made(tmp_path: Path) -> None:
     assert library.load(tmp_path) == "not built; installing mixtralkit builds them where there is a C++ compiler"
 
 
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [(library.CUDA, "a C++ compiler, nvcc and a torch for CUDA"), (library.NCCL, "a C++ compiler and nccl.h")],
+)
+def test_a_further_library_that_was_not_made(name: str, needs: str, tmp_path: Path) -> None:
+    """It says what it takes."""
+    assert library.load(tmp_path, name) == f"not built; installing mixtralkit builds them where there is {needs}"
+    (tmp_path / f"{name}.why_not").write_text("there is no compiler for it\n")
+    library.load.cache_clear()
+    assert str(library.load(tmp_path, name)).endswith(
+        "left out when mixtralkit was installed: there is no compiler for it"
+    )
+
+
 def test_a_build_that_was_left_out_at_installation(tmp_path: Path) -> None:
-    (tmp_path / library.WHY_NOT).write_text("there is no C++ compiler;\ninstall one\n")
+    (tmp_path / "_C.why_not").write_text("there is no C++ compiler;\ninstall one\n")
     assert library.load(tmp_path) == "left out when mixtralkit was installed: there is no C++ compiler; install one"
 
 
