@@ -16,7 +16,7 @@ import torch
 from mixtralkit.bench.round_trips import timed_round_trips
 from mixtralkit.dist.launch import Group, LaunchOptions
 from mixtralkit.dist.run_rank import run_rank
-from mixtralkit.moe.dispatch.choose import why_not_peer
+from mixtralkit.moe.dispatch.obstacles import obstacles
 from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.placement.plan import even_split
 from mixtralkit.moe.placement.routes import routes_of
@@ -38,7 +38,7 @@ def next_door(group: Group) -> dict[str, torch.Tensor]:
 @torch.inference_mode()
 def main(group: Group) -> int:
     """Print a table on rank 0."""
-    names = ["collective", "all_gather", *([] if why_not_peer(group.device, group.topology.num_nodes) else ["peer"])]
+    names = ["collective", "all_gather", *([] if "peer" in obstacles(group) else ["peer"])]
     routes = routes_of(even_split(EXPERTS, group.world_size), group.topology, group.rank)
     transport = Transport(group.collectives, EXPERTS)
     say = print if group.rank == 0 else lambda *_: None

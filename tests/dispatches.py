@@ -2,7 +2,7 @@
 
 import torch
 
-from mixtralkit.moe.dispatch.choose import why_not_peer
+from mixtralkit.moe.dispatch.obstacles import why_not_peer
 
 PEER = [] if why_not_peer(torch.device("cpu"), 1) else ["peer"]
 SPREAD = ["collective", "all_gather", *PEER]

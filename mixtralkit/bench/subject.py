@@ -1,6 +1,6 @@
 """The model that is measured, on every rank."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mixtralkit.bench.limits import WeightBytes
@@ -11,7 +11,8 @@ from mixtralkit.model.quantized_linear import QuantizedLinear
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.common_kernels import use_common_kernels
 from mixtralkit.moe.dispatch.base import Dispatch
-from mixtralkit.moe.dispatch.choose import choose_dispatch, why_not_peer
+from mixtralkit.moe.dispatch.choose import DispatchFacts, choose_dispatch
+from mixtralkit.moe.dispatch.obstacles import obstacles
 from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.layer import MoELayer
 from mixtralkit.moe.load import ExpertLoad
@@ -25,13 +26,14 @@ EXPERTS = ".feed_forward.experts."
 
 @dataclass(frozen=True)
 class Subject:
-    """A rank's part of the model, and where the rows of its tokens are counted."""
+    """A rank's part of the model, where the rows of its tokens are counted, and which dispatches have what problem."""
 
     group: Group
     model: Transformer
     routes: Routes
     transport: Transport
     load: ExpertLoad
+    problems: Mapping[str, str]
 
     @property
     def config(self) -> ModelConfig:
@@ -54,7 +56,7 @@ class Subject:
 
         All ranks ask for the same ones in the same order.
         """
-        return self.transport.dispatch(_choose(self.group, name, requests), self.routes)
+        return self.transport.dispatch(_choose(self.group, self.problems, name, requests), self.routes)
 
     def use(self, dispatch: Dispatch) -> None:
         """Let all layers send their tokens with `dispatch` from now on."""
@@ -70,7 +72,8 @@ def open_subject(group: Group, config: ModelConfig, load_model: Callable[[Spread
     load = ExpertLoad(config.num_layers, config.num_experts, group.device)
     if group.device.type == "cpu":
         use_common_kernels(group.control)
-    name = _choose(group, "auto", 1)
+    problems = obstacles(group)
+    name = _choose(group, problems, "auto", 1)
     agree(group.control, {"dispatch": name})
     model = load_model(
         lambda model: parallelize(
@@ -80,12 +83,12 @@ def open_subject(group: Group, config: ModelConfig, load_model: Callable[[Spread
             load=load,
         )
     )
-    return Subject(group, model, routes, transport, load)
+    return Subject(group, model, routes, transport, load, problems)
 
 
-def _choose(group: Group, name: str, requests: int) -> str:
-    problem = why_not_peer(group.device, group.topology.num_nodes)
-    return choose_dispatch(name, group.world_size, -(-requests // group.world_size), problem)[0]
+def _choose(group: Group, problems: Mapping[str, str], name: str, requests: int) -> str:
+    batch_size = -(-requests // group.world_size)
+    return choose_dispatch(name, DispatchFacts(group.device.type, group.topology, batch_size, problems)).name
 
 
 def weight_bytes(subject: Subject) -> WeightBytes:

@@ -12,8 +12,8 @@ from mixtralkit.dist.unbooked import unbooked
 from mixtralkit.engine.stats import Phase
 from mixtralkit.moe.alternatives import Alternative, Placements, alternatives, different, loaded
 from mixtralkit.moe.dispatch.all_gather import AllGatherDispatch
-from mixtralkit.moe.dispatch.choose import why_not_peer
 from mixtralkit.moe.dispatch.collective import CollectiveDispatch
+from mixtralkit.moe.dispatch.obstacles import obstacles
 from mixtralkit.moe.dispatch.peer import PeerDispatch
 from mixtralkit.moe.placement.cost import Rates
 from mixtralkit.moe.placement.plan import even_split, same_for_all
@@ -53,7 +53,7 @@ def explain(session: Session) -> dict[str, Any]:
     if rates is None:
         return {"nothing_to_choose": True, "rates": {}, "steps": {}}
     chooser = session.steered.steering.chooser or StepChooser(
-        dispatches=(session.dispatch,),
+        dispatches=(session.dispatch.name,),
         cuts=cuts_of(session.strategies, session.group),
         topology=session.spread.arrangement.topology,
         rates=rates,
@@ -77,16 +77,16 @@ def _rates_of_dispatches(session: Session, rates: Rates) -> dict[str, Rates]:
     def measured(dispatch: str) -> Rates:
         return measured_rates(group, session.strategies, session.spread, session.steered.shape, dispatch)
 
-    known = dict.fromkeys(OTHERS, rates if session.dispatch != PEER else measured(OTHERS[0]))
-    if why_not_peer(group.device, group.topology.num_nodes) is None:
-        known[PEER] = rates if session.dispatch == PEER else measured(PEER)
+    known = dict.fromkeys(OTHERS, rates if session.dispatch.name != PEER else measured(OTHERS[0]))
+    if PEER not in obstacles(group):
+        known[PEER] = rates if session.dispatch.name == PEER else measured(PEER)
     return known
 
 
 def _explain_step(session: Session, run: StepChooser, rates: Mapping[str, Rates], phase: Phase) -> dict[str, Any]:
     """For the mean of the steps of `phase`; `run` is what chose in the run."""
     session.group.at("measuring alternatives")
-    case = _case(session, rates[session.dispatch], phase)
+    case = _case(session, rates[session.dispatch.name], phase)
     found = _alternatives(session, case, rates)
     choice = run.choose_for(case.placements[case.in_force], case.demand_LWE, case.tokens_W)
     here = {(each.dispatch, each.parts): each for each in found if each.placement == case.in_force}

@@ -47,7 +47,7 @@ def gather_report(session: Session) -> dict[str, Any]:
         "nodes": group.topology.num_nodes,
         "dtype": str(session.model.tok_embeddings.weight.dtype).removeprefix("torch."),
         "quantized": None if session.quantized is None else _quantized(session.quantized),
-        "dispatch": {"name": session.dispatch, "reason": session.dispatch_reason},
+        "dispatch": {"name": session.dispatch.name, "reason": session.dispatch.reason},
         "load_seconds": max(rank["load_seconds"] for rank in ranks),
         "seconds_to_first_token": stats.seconds_to_first_token,
         "prefill": _phase(stats.prefill, stats.prefill.tokens),

@@ -23,7 +23,8 @@ from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.arrangement import Arrangement
 from mixtralkit.moe.capacity import Capacity
 from mixtralkit.moe.common_kernels import use_common_kernels
-from mixtralkit.moe.dispatch.choose import candidates, choose_dispatch, why_not_peer
+from mixtralkit.moe.dispatch.choose import DispatchChoice, DispatchFacts, candidates, choose_dispatch
+from mixtralkit.moe.dispatch.obstacles import obstacles
 from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.overlap import Overlap
@@ -47,7 +48,7 @@ _logger = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Session:
-    """What was loaded, and how: `dispatch` and the reason for it, the rows that experts get, the seconds it took.
+    """What was loaded, and how: `dispatch` with the reason for it, the rows that experts get, the seconds it took.
 
     `quantized` is the part of the whole model that is quantized, None where nothing is.
     """
@@ -60,8 +61,7 @@ class Session:
     spread: Spread
     steered: Steered
     quantized: QuantizedShare | None
-    dispatch: str
-    dispatch_reason: str
+    dispatch: DispatchChoice
     load_seconds: float
 
     @property
@@ -90,8 +90,8 @@ def open_session(
     placements = starting_placements(strategies, config, topology, group.world_size)
     check_replica_memory(strategies, placements, summary.expert_nbytes // config.num_layers)
     summary = with_placements(summary, placements)
-    problem = why_not_peer(group.device, group.topology.num_nodes)
-    name, reason = choose_dispatch(settings.dispatch, group.world_size, settings.limits.batch_size, problem)
+    facts = DispatchFacts(group.device.type, topology, settings.limits.batch_size, obstacles(group))
+    dispatch = choose_dispatch(settings.dispatch, facts)
     _check_adaptive(strategies, settings.dispatch)
     tokenizer = open_tokenizer(checkpoint, settings.tokenizer)
     check_node_memory(group, summary, settings.dtype)
@@ -100,29 +100,29 @@ def open_session(
         {
             "checkpoint": digest(checkpoint),
             "tokenizer": tokenizer.digest,
-            "dispatch": name,
+            "dispatch": dispatch.name,
             "placement": digest_of(placements),
         },
     )
     _notice_beliefs(group, strategies, config, topology)
+    _tell(group, dispatch)
     if group.device.type == "cpu":
         use_common_kernels(group.control)
     group.at("loading")
-    arrangement = _arrange(group, strategies, topology, config, name)
+    arrangement = _arrange(group, strategies, topology, config, dispatch.name)
     model, spread = _load(group, settings, config, arrangement, placements, on_progress)
     steered = set_up_steering(
         group,
         strategies,
         spread,
-        dispatches=candidates(settings.dispatch, name, group.topology.num_nodes),
+        dispatches=candidates(settings.dispatch, dispatch.name, facts),
         explain=settings.explain,
         fetch=lambda: _expert_reader(settings, group).read,
     )
     engine = _engine(group, settings, model, tokenizer, spread, steered, on_facts)
     seconds = time.perf_counter() - started
-    return Session(
-        group, model, tokenizer, engine, strategies, spread, steered, summary.quantized, name, reason, seconds
-    )
+    quantized = summary.quantized
+    return Session(group, model, tokenizer, engine, strategies, spread, steered, quantized, dispatch, seconds)
 
 
 def _engine(
@@ -154,6 +154,14 @@ def _check_adaptive(strategies: Strategies, dispatch: str) -> None:
             f"{strategies.source('placement')} replicates experts so that fewer rows travel, and --dispatch all_gather "
             "sends every token everywhere; leave --dispatch to auto, or take collective"
         )
+
+
+def _tell(group: Group, dispatch: DispatchChoice) -> None:
+    """Log how rows are to travel, and why; as a warning where a better way is not possible."""
+    if group.rank == 0:
+        _logger.info("rows travel by %s: %s", dispatch.name, dispatch.reason)
+    if dispatch.missed:
+        notice(_logger, f"rows travel by {dispatch.name}, {', '.join(dispatch.missed)}")
 
 
 def _notice_beliefs(group: Group, strategies: Strategies, config: ModelConfig, topology: Topology) -> None:
