@@ -14,6 +14,7 @@ from hypothesis import settings
 from mixtralkit import log
 from mixtralkit.env import launch_env
 from mixtralkit.fastermoe_env import fastermoe_env
+from mixtralkit.ops import triton_kernels
 
 settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("deterministic")
@@ -43,3 +44,20 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
     launch_env.cache_clear()
     fastermoe_env.cache_clear()
+
+
+@pytest.fixture
+def device() -> torch.device:
+    """Where the kernels of ops/triton/ run: on a GPU where there is one, else in Triton's interpreter."""
+    pytest.importorskip("triton")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture
+def kernels(device: torch.device) -> Iterator[torch.device]:
+    """Where ops go to the kernels, for the time of a test."""
+    if device.type == "cuda":
+        yield device
+        return
+    with triton_kernels.interpreting():
+        yield device

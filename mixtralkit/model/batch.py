@@ -3,12 +3,11 @@
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate
 
 import torch
 
-from mixtralkit.ops.device_segments import DeviceSegments
+from mixtralkit.ops.device_segments import DeviceSegments, device_segments
 from mixtralkit.ops.triton_kernels import triton_takes
 from mixtralkit.ops.upload import upload
 
@@ -29,8 +28,9 @@ class Batch:
 
     `tokens_T` and `positions_T` are int64. `segments_B2` and `tables_BM` (int64, on the host) have the start and length
     of each segment once more and the blocks of its request, as ops/cached_attention takes them. `logit_rows` are the
-    rows after which logits are wanted. An empty batch still runs, so that a rank without requests takes part in the
-    exchange of every layer.
+    rows after which logits are wanted. `on_device` has segments and tables for the kernels of ops/triton/, None where
+    they are not called. An empty batch still runs, so that a rank without requests takes part in the exchange of every
+    layer.
     """
 
     tokens_T: torch.Tensor
@@ -39,12 +39,7 @@ class Batch:
     segments_B2: torch.Tensor
     tables_BM: torch.Tensor
     logit_rows: tuple[int, ...]
-
-    @cached_property
-    def on_device(self) -> DeviceSegments | None:
-        """The segments and tables for the kernels of ops/triton/, made once for all layers; None where they are not."""
-        device = self.tokens_T.device
-        return DeviceSegments(self.segments_B2, self.tables_BM, device) if triton_takes(self.tokens_T) else None
+    on_device: DeviceSegments | None = None
 
 
 def make_batch(
@@ -62,13 +57,17 @@ def make_batch(
     segments = tuple(Segment(start, len(ids)) for ids, start, _ in zip(tokens, starts, tables, strict=True))
     positions = [position for s in segments for position in range(s.start, s.start + s.length)]
     last_rows = tuple(end - 1 for end in accumulate(segment.length for segment in segments))
+    tokens_T = upload(torch.tensor([token for ids in tokens for token in ids], dtype=torch.int64), device)
+    segments_B2 = torch.tensor([(s.start, s.length) for s in segments], dtype=torch.int64).view(-1, 2)
+    tables_BM = _padded(tables)
     return Batch(
-        tokens_T=upload(torch.tensor([token for ids in tokens for token in ids], dtype=torch.int64), device),
+        tokens_T=tokens_T,
         positions_T=upload(torch.tensor(positions, dtype=torch.int64), device),
         segments=segments,
-        segments_B2=torch.tensor([(s.start, s.length) for s in segments], dtype=torch.int64).view(-1, 2),
-        tables_BM=_padded(tables),
+        segments_B2=segments_B2,
+        tables_BM=tables_BM,
         logit_rows=last_rows if logit_rows is None else tuple(logit_rows),
+        on_device=device_segments(segments_B2, tables_BM, device) if triton_takes(tokens_T) else None,
     )
 
 

@@ -13,6 +13,7 @@ from mixtralkit.model.moe_ffn import MoeFfn
 from mixtralkit.model.norm import RMSNorm
 from mixtralkit.ops.invariance import as_activations, is_promised
 from mixtralkit.ops.rotary import Rotations, rotations
+from mixtralkit.ops.upload import upload
 
 
 class Block(nn.Module):
@@ -78,7 +79,9 @@ class Transformer(nn.Module):
         """Logits after the batch's `logit_rows`, in their order, float32 `[rows, V]`; the cache is extended."""
         x_TD = self.hidden(batch, cache)
         every_row = batch.logit_rows == tuple(range(x_TD.shape[0]))
-        return self._logits(x_TD if every_row else x_TD[list(batch.logit_rows)])
+        if not every_row:
+            x_TD = x_TD.index_select(0, upload(torch.tensor(batch.logit_rows, dtype=torch.int64), x_TD.device))
+        return self._logits(x_TD)
 
     def hidden(self, batch: Batch, cache: KVCache | None) -> torch.Tensor:
         """The activations before the last norm, `[T, D]`; without a cache, for training, differentiable."""

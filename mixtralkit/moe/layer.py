@@ -45,9 +45,22 @@ class MoELayer(nn.Module):
         self.experts = experts
         self.routes = routes
         self._dispatch = dispatch
-        self._load = load
+        self.load = load
         self._overlap = overlap
-        self._timeline = timeline
+        self.timeline = timeline
+
+    @property
+    def why_it_waits(self) -> str | None:
+        """Why a call reads numbers from the device, which no CUDA graph can hold; None where it does not."""
+        if self._overlap.is_on:
+            return "communication is overlapped by another thread"
+        if type(self.gate) is not TopKGate:
+            return "the gate is not Mixtral's own"
+        if self.experts.matrices.addresses is None:
+            return "weights lie where the kernels cannot read them"
+        if type(self._dispatch) is not LocalDispatch and self._dispatch.waits_for_device:
+            return f"the dispatch {self._dispatch.name} reads counts on the host"
+        return None
 
     def use(self, dispatch: Dispatch) -> None:
         """Send tokens with `dispatch` from the next call on; all ranks must change together."""
@@ -64,24 +77,24 @@ class MoELayer(nn.Module):
             found = moe_block(x_TD, norm, self.gate.weight, self.gate.top_k, self.experts.matrices)
             if found is not None:
                 out_TD, expert_ids_TK = found
-                self._load.count(self.layer, expert_ids_TK)
-                self._timeline.count_rows([expert_ids_TK.numel()])
+                self.load.count(self.layer, expert_ids_TK)
+                self.timeline.count_rows([expert_ids_TK.numel()])
                 return out_TD
         return x_TD + self.mixture(rms_norm(x_TD, *norm))
 
     def mixture(self, x_TD: torch.Tensor) -> torch.Tensor:
         """The weighted sum of each token's experts, `[T, D]`."""
         routing = cast(Routing, self.gate(x_TD))
-        self._load.count(self.layer, routing.expert_ids_TK)
+        self.load.count(self.layer, routing.expert_ids_TK)
         if self._overlap.is_on and not torch.is_grad_enabled():
             parts = self._overlap.cut(x_TD, routing, self.routes)
             return self._overlap.run(parts, self._dispatch, self.experts, self.layer)
         begin = time.perf_counter()
         rows_RD, counts_e, handle = self._dispatch.dispatch(x_TD, routing)
         arrived = time.perf_counter()
-        self._timeline.count_rows(counts_e)
+        self.timeline.count_rows(counts_e)
         rows_RD = self.experts(rows_RD, counts_e)
         computed = time.perf_counter()
         out_TD = self._dispatch.combine(rows_RD, handle)
-        self._timeline.add_in_turn(self.layer, begin, arrived, computed, time.perf_counter())
+        self.timeline.add_in_turn(self.layer, begin, arrived, computed, time.perf_counter())
         return out_TD

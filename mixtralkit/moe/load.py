@@ -1,6 +1,8 @@
 """How many rows each expert of each layer was sent: in all, and of late."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -28,13 +30,32 @@ class ExpertLoad:
         self._decayed_LE = torch.zeros(num_layers, num_experts, dtype=torch.float64, device=device)
         self._settled_LE = self._rows_LE.clone()  # the rows that are in the decayed count
         self._tokens = 0  # of all ranks, marked since then
+        self._kept: list[torch.Tensor] | None = None
 
     def count(self, layer: int, expert_ids_TK: torch.Tensor) -> None:
         """Add the rows of one call of one layer. Does not wait for the device."""
+        if self._kept is not None:
+            self._kept.append(expert_ids_TK)
+            return
         self._pending[layer].append(expert_ids_TK)
         self._pending_rows[layer] += expert_ids_TK.numel()
         if self._pending_rows[layer] >= _PENDING:
             self._count_pending(layer)
+
+    def count_step(self, expert_ids_LTK: torch.Tensor) -> None:
+        """Add the rows of one call of every layer. Does not wait for the device, nor keep the ids."""
+        ids_LN = expert_ids_LTK.flatten(1)
+        self._rows_LE.scatter_add_(1, ids_LN, torch.ones_like(ids_LN))
+
+    @contextmanager
+    def kept(self) -> Iterator[list[torch.Tensor]]:
+        """Count nothing inside, but collect what `count` is given: for who records a step and repeats it."""
+        kept: list[torch.Tensor] = []
+        self._kept = kept
+        try:
+            yield kept
+        finally:
+            self._kept = None
 
     def mark_tokens(self, tokens: int) -> None:
         """The steps since the last call took `tokens` of all ranks together through the model.

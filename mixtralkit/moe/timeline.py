@@ -3,7 +3,8 @@
 Times are seconds of time.perf_counter(), taken on the host: on a GPU they are those of the calls, not of the device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -49,6 +50,7 @@ class Timeline:
     rows_on_device: torch.Tensor | None = None
     spans: list[Span] = field(default_factory=list)
     left_out: int = 0
+    _kept: list[Counts] | None = None
 
     @property
     def rows_computed(self) -> int:
@@ -57,12 +59,25 @@ class Timeline:
 
     def count_rows(self, counts_e: Counts) -> None:
         """Take in how many rows each of this rank's experts was given in a call."""
+        if self._kept is not None:
+            self._kept.append(counts_e)
+            return
         if not isinstance(counts_e, torch.Tensor):
             self.rows_on_host += sum(counts_e)
             return
         if self.rows_on_device is None:
             self.rows_on_device = counts_e.new_zeros(())
         self.rows_on_device += counts_e.sum()
+
+    @contextmanager
+    def kept(self) -> Iterator[list[Counts]]:
+        """Take in nothing inside, but collect what `count_rows` is given: for who records a step and repeats it."""
+        kept: list[Counts] = []
+        self._kept = kept
+        try:
+            yield kept
+        finally:
+            self._kept = None
 
     def add(self, spans: Sequence[Span]) -> None:
         """Take in one call of one layer."""
@@ -78,6 +93,8 @@ class Timeline:
 
     def add_in_turn(self, layer: int, begin: float, arrived: float, computed: float, end: float) -> None:
         """Take in a call whose dispatch, experts and combine came one after the other."""
+        if self._kept is not None:
+            return
         self.communication += arrived - begin + end - computed
         self.computation += computed - arrived
         self.hideable += min(arrived - begin + end - computed, computed - arrived)

@@ -3,7 +3,7 @@
 import torch
 
 from mixtralkit.ops.causal_attention import attention
-from mixtralkit.ops.device_segments import DeviceSegments
+from mixtralkit.ops.device_segments import DeviceSegments, device_segments
 from mixtralkit.ops.native import native
 from mixtralkit.ops.rotary import Rotations, rotate
 from mixtralkit.ops.triton_kernels import triton_takes
@@ -40,7 +40,7 @@ def cached_attention(
     if triton_takes(qkv_TX, keys_PGbd, values_PGbd):
         from mixtralkit.ops.triton.attention_kernels import paged_attention
 
-        on_device = on_device or DeviceSegments(segments_B2, tables_BM, qkv_TX.device)
+        on_device = on_device or device_segments(segments_B2, tables_BM, qkv_TX.device)
         return paged_attention(
             *(qkv_TX, keys_PGbd, values_PGbd, on_device, rotations_T),
             num_heads=num_heads,

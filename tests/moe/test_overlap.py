@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
 
 import pytest
@@ -15,6 +15,7 @@ from mixtralkit.moe.parts import token_chunks
 from mixtralkit.moe.placement.plan import Placement, even_split
 from mixtralkit.moe.routing import Routing
 from mixtralkit.moe.timeline import COMMUNICATION, COMPUTATION, Timeline
+from mixtralkit.ops.expert_mlp import Counts
 from tests.dispatches import SPREAD
 from tests.random_model import TINY, random_model, spread
 from tests.ranks import run_ranks
@@ -79,7 +80,7 @@ class _Wire(Dispatch):
 def _overlapped(chunks: int, on_call: Callable[[str], None]) -> Timeline:
     """Run tokens 0, 1, 2, ... in as many chunks; `on_call` is told of what the experts compute as well."""
 
-    def experts(rows_RD: torch.Tensor, counts_e: Sequence[int]) -> torch.Tensor:
+    def experts(rows_RD: torch.Tensor, counts_e: Counts) -> torch.Tensor:
         on_call(f"experts {int(rows_RD[0, 0])}")
         return rows_RD
 

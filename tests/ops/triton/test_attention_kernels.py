@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mixtralkit.ops import triton_kernels
 from mixtralkit.ops.cached_attention import cached_attention
-from mixtralkit.ops.device_segments import DeviceSegments
+from mixtralkit.ops.device_segments import device_segments
 from mixtralkit.ops.rotary import Rotations
 
 # Float32: sums of up to 300 products in another order. Half precision: queries, keys, weights and results are rounded
@@ -201,9 +201,9 @@ def test_blocks_that_are_not_there(kernels: torch.device, segment: tuple[int, in
 def test_the_next_step_of_a_captured_graph(kernels: torch.device) -> None:
     """A batch of the same shape is copied over the one before, which has been made for the longest context."""
     tables_BM = torch.tensor([[4, 0], [3, -1]])
-    captured = DeviceSegments(torch.tensor([(31, 1), (31, 1)]), tables_BM, kernels)
-    following = DeviceSegments(torch.tensor([(20, 1), (3, 1)]), tables_BM, kernels)
+    captured = device_segments(torch.tensor([(31, 1), (31, 1)]), tables_BM, kernels)
+    following = device_segments(torch.tensor([(20, 1), (3, 1)]), tables_BM, kernels)
     assert captured.longest_context == 32
-    captured.packed.copy_(following.packed)
+    captured.requests_BX.copy_(following.requests_BX)
     assert captured.requests_BX.tolist() == [[0, 20, 1, 4, 0], [1, 3, 1, 3, -1]]
     assert captured.requests_T.tolist() == [0, 1]
