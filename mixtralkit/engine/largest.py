@@ -18,6 +18,9 @@ WIDTH = 256  # fewer groups take longer, as maxima are found in so many of them 
 class BadLogits(RequestError):
     """A model gave logits that are no numbers, which is not the fault of the request that it was for."""
 
+    def __init__(self, best: float) -> None:
+        super().__init__(f"the model's logits are no finite numbers (their largest is {best}); check its weights")
+
 
 def largest(values: Floats, count: int) -> Indices:
     """The indices of the `count` largest values, best first; of equal values the first come first.
@@ -34,7 +37,7 @@ def largest_logit(logits_V: Floats) -> float:
     """The largest of a model's logits. Raises `BadLogits` for a row with a NaN or an infinity."""
     best = float(logits_V.max())  # a NaN anywhere is the maximum
     if not math.isfinite(best):
-        raise BadLogits(f"the model's logits are no finite numbers (their largest is {best}); check its weights")
+        raise BadLogits(best)
     return best
 
 

@@ -20,9 +20,10 @@ def draw(logits_V: Floats, params: SamplingParams, uniform: float) -> int:
     """The token that `uniform`, in [0, 1), falls on. The largest logit must be finite; -inf excludes a token.
 
     In vLLM's order: temperature, min-p, then top-k, then top-p of what these left. Of equal tokens the smaller ids
-    are kept. Tokens keep the order that the row gives them, so the row and `uniform` alone decide.
+    are kept. The shares of those that are left are laid out by id, so the row and `uniform` alone decide; ops/sample
+    draws the same token.
     """
-    tokens = largest(logits_V, params.top_k) if 0 < params.top_k < logits_V.size else None
+    tokens = np.sort(largest(logits_V, params.top_k)) if 0 < params.top_k < logits_V.size else None
     weights = _weights(logits_V if tokens is None else logits_V[tokens], float(logits_V.max()), params.temperature)
     if params.min_p > 0:
         kept = np.flatnonzero(weights >= params.min_p)
@@ -35,9 +36,9 @@ def draw(logits_V: Floats, params: SamplingParams, uniform: float) -> int:
 
 
 def nucleus(weights: Floats, top_p: float) -> Indices:
-    """The indices of the fewest largest weights, at most 1 each, whose share of all reaches `top_p`.
+    """The indices, in order, of the fewest largest weights, at most 1 each, whose share of all reaches `top_p`.
 
-    The same set as by a stable sort and a cut, without the sort. Of equal weights the first are kept.
+    The same as by a stable sort and a cut, without the sort. Of equal weights the first are kept.
     """
     share = top_p * float(weights.sum())
     heavy = np.flatnonzero(weights >= LIGHT)
@@ -56,7 +57,9 @@ def _fewest(weights: Floats, share: float) -> Indices:
     edge = edge[np.argsort(-weights[edge], kind="stable")]
     missing = share - (sums[last - 1] if last else 0.0)
     count = int(np.searchsorted(weights[edge].cumsum(), missing)) + 1
-    return np.concatenate([np.flatnonzero(bins < last), edge[:count]])
+    kept = bins < last
+    kept[edge[:count]] = True
+    return np.flatnonzero(kept)
 
 
 def _weights(logits: Floats, best: float, temperature: float) -> Floats:

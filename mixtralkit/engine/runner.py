@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
+from mixtralkit.engine.device_sampling import rows_of_feeds
 from mixtralkit.engine.largest import BadLogits
-from mixtralkit.engine.running import Feed, RunningRequest
+from mixtralkit.engine.running import Feed, Rows, RunningRequest
 from mixtralkit.engine.sampling import Sampler
 from mixtralkit.engine.step_plan import StepPlan, Work, WorkResult
 from mixtralkit.engine.vocabulary import Vocabulary
@@ -48,11 +49,8 @@ class Runner:
         requests = [self._requests[item.number] for item in work if item.number in self._requests]
         items = [item for item in work if item.number in self._requests]
         feeds = [request.feed(item) for request, item in zip(requests, items, strict=True)]
-        logits = self._logits(requests, feeds)
-        results = [
-            self._take(request, feed, logits_RV)
-            for request, feed, logits_RV in zip(requests, feeds, logits, strict=True)
-        ]
+        rows = rows_of_feeds(self._logits(requests, feeds), requests, feeds)
+        results = [self._take(request, feed, own) for request, feed, own in zip(requests, feeds, rows, strict=True)]
         for result in results:
             if result.finish or result.error:
                 del self._requests[result.number]
@@ -63,14 +61,12 @@ class Runner:
         gone = [item.number for item in work if self._requests.pop(item.number, None) is not None]
         return [WorkResult(number=number, fed=0, error=error) for number in gone]
 
-    def _logits(self, requests: Sequence[RunningRequest], feeds: Sequence[Feed]) -> Sequence[torch.Tensor]:
-        """The wanted logits of each feed, `[R, V]`, on the host."""
+    def _logits(self, requests: Sequence[RunningRequest], feeds: Sequence[Feed]) -> torch.Tensor:
+        """The wanted logits of all feeds, one feed's after the other's, float32 `[R, V]`, where the model is."""
         rows: list[int] = []
-        counts: list[int] = []
         end = 0
         for feed in feeds:
             rows += range(end + feed.first_logits, end + len(feed.tokens))
-            counts.append(len(feed.tokens) - feed.first_logits)
             end += len(feed.tokens)
         batch = make_batch(
             [feed.tokens for feed in feeds],
@@ -79,13 +75,12 @@ class Runner:
             self._device,
             logit_rows=rows,
         )
-        logits: Sequence[torch.Tensor] = self._model.next_token_logits(batch, self._cache).cpu().split(counts)
-        return logits
+        return self._model.next_token_logits(batch, self._cache)
 
     @staticmethod
-    def _take(request: RunningRequest, feed: Feed, logits_RV: torch.Tensor) -> WorkResult:
+    def _take(request: RunningRequest, feed: Feed, rows: Rows) -> WorkResult:
         try:
-            return request.take(feed, logits_RV)
+            return request.take(feed, rows)
         except RequestError as error:
             refused = not isinstance(error, BadLogits)
             return WorkResult(number=request.number, fed=feed.start, error=str(error), refused=refused)

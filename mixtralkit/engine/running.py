@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
 from mixtralkit.engine.drafts import PromptLookup
 from mixtralkit.engine.logprobs import TokenLogprobs, token_logprobs
 from mixtralkit.engine.request import FinishReason
-from mixtralkit.engine.sampling import Sampler
+from mixtralkit.engine.sampling import Sampler, is_plain
 from mixtralkit.engine.step_plan import Admission, Work, WorkResult
+from mixtralkit.ops.sample import Settings
+
+Rows: TypeAlias = torch.Tensor | Sequence[int]  # logits [R, V] on the host, or the tokens that ops/sample chose
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,11 @@ class Feed:
     drafts: tuple[int, ...]
     first_logits: int
     samples: bool
+
+    @property
+    def rows(self) -> int:
+        """After how many tokens logits are wanted."""
+        return len(self.tokens) - self.first_logits
 
 
 class RunningRequest:
@@ -54,15 +63,19 @@ class RunningRequest:
         first_logits = 0 if scores else work.length - samples
         return Feed(start, (*self._tokens[start:end], *drafts), drafts, first_logits, samples)
 
-    def take(self, feed: Feed, logits_RV: torch.Tensor) -> WorkResult:
-        """End the step that `feed` began, given the logits from the row `feed.first_logits` on."""
-        scored = self._score(feed, logits_RV)
+    def settings(self, feed: Feed) -> list[Settings] | None:
+        """For ops/sample, of the rows that `feed` wants; None for a request whose logits must come to the host."""
+        return [self._sampler.settings(row) for row in range(feed.rows)] if is_plain(self._params) else None
+
+    def take(self, feed: Feed, rows: Rows) -> WorkResult:
+        """End the step that `feed` began, given its rows: logits, or tokens if there were `settings` for them."""
+        scored = self._score(feed, rows)
         known = len(feed.tokens) - len(feed.drafts)
         tokens: list[int] = []
         logprobs: list[TokenLogprobs] = []
         finish: FinishReason | None = None
         if feed.samples:
-            finish = self._sample(feed.drafts, logits_RV[known - 1 - feed.first_logits :], tokens, logprobs)
+            finish = self._sample(feed.drafts, rows[known - 1 - feed.first_logits :], tokens, logprobs)
         accepted = sum(token == draft for token, draft in zip(tokens, feed.drafts, strict=False))
         self._fed = feed.start + known + accepted
         return WorkResult(
@@ -77,11 +90,11 @@ class RunningRequest:
         )
 
     def _sample(
-        self, drafts: Sequence[int], logits_RV: torch.Tensor, tokens: list[int], logprobs: list[TokenLogprobs]
+        self, drafts: Sequence[int], rows: Rows, tokens: list[int], logprobs: list[TokenLogprobs]
     ) -> FinishReason | None:
         """Sample until a draft was wrong or the request has ended; one token after the last right draft."""
-        for row, logits_V in enumerate(logits_RV):
-            token, told = self._sampler.next(logits_V)
+        for place, row in enumerate(rows):
+            token, told = (self._sampler.accept(row), None) if isinstance(row, int) else self._sampler.next(row)
             self._tokens.append(token)
             tokens.append(token)
             if self._lookup is not None:
@@ -89,17 +102,17 @@ class RunningRequest:
             if told is not None:
                 logprobs.append(told)
             finish = self._why_finished(token)
-            if finish or row == len(drafts) or token != drafts[row]:
+            if finish or place == len(drafts) or token != drafts[place]:
                 return finish
         raise AssertionError("there is a row of logits after the last draft")
 
-    def _score(self, feed: Feed, logits_RV: torch.Tensor) -> tuple[TokenLogprobs, ...]:
+    def _score(self, feed: Feed, rows: Rows) -> tuple[TokenLogprobs, ...]:
         """What the rows say of the prompt's tokens that follow them."""
         most = self._params.prompt_logprobs
-        if most is None:
+        if most is None or not isinstance(rows, torch.Tensor):
             return ()
         following = self._tokens[feed.start + 1 : min(feed.start + len(feed.tokens) + 1, self._prompt_length)]
-        return tuple(token_logprobs(row.numpy(), token, most) for row, token in zip(logits_RV, following, strict=False))
+        return tuple(token_logprobs(row.numpy(), token, most) for row, token in zip(rows, following, strict=False))
 
     def _why_finished(self, token: int) -> FinishReason | None:
         if token == self._eos_id:

@@ -8,13 +8,23 @@ import torch
 
 from mixtralkit.engine.draws import Draws
 from mixtralkit.engine.grammar import GrammarState
-from mixtralkit.engine.largest import Floats, largest_logit
+from mixtralkit.engine.largest import BadLogits, Floats, largest_logit
 from mixtralkit.engine.logprobs import TokenLogprobs, token_logprobs
 from mixtralkit.engine.narrowing import draw
 from mixtralkit.engine.penalties import Penalties, changes_logits
 from mixtralkit.engine.request import SamplingParams
 from mixtralkit.engine.vocabulary import Vocabulary
 from mixtralkit.errors import RequestError
+from mixtralkit.ops.sample import NO_TOKEN, Settings
+
+
+def is_plain(params: SamplingParams) -> bool:
+    """Whether a request needs nothing of its logits but tokens, and these by temperature, min-p, top-k and top-p alone.
+
+    It depends on nothing else, so that a request is sampled at the same place whatever is in the batch.
+    """
+    wanted = (params.logprobs, params.prompt_logprobs, params.grammar)
+    return not changes_logits(params) and params.min_tokens == 0 and all(each is None for each in wanted)
 
 
 class Sampler:
@@ -36,6 +46,7 @@ class Sampler:
         vocabulary: Vocabulary,
     ) -> None:
         self._params = params
+        self._vocab_size = vocabulary.size
         self._penalties = Penalties(params, prompt_tokens, vocabulary.size) if changes_logits(params) else None
         self._grammars = vocabulary.grammars
         self._ending = [*params.stop_token_ids, *(() if params.ignore_eos else (vocabulary.eos_id,))]
@@ -48,6 +59,20 @@ class Sampler:
     def ended(self) -> bool:
         """Whether the response is complete by its grammar, so that nothing can follow."""
         return self._grammar is not None and self._grammar.ended
+
+    def settings(self, ahead: int) -> Settings:
+        """With which ops/sample chooses the token that comes `ahead` tokens after the next; for plain requests."""
+        params = self._params
+        uniform = self._draws.uniform(len(self._output) + ahead) if params.temperature else 0.0
+        # top_k as a float may be beyond all floats
+        return Settings(params.temperature, params.min_p, min(params.top_k, self._vocab_size), params.top_p, uniform)
+
+    def accept(self, token: int) -> int:
+        """The next token, which ops/sample chose. Raises `RequestError` for a row with a NaN or an infinity."""
+        if token in NO_TOKEN:
+            raise BadLogits(NO_TOKEN[token])
+        self._remember(token)
+        return token
 
     def next(self, logits_V: torch.Tensor) -> tuple[int, TokenLogprobs | None]:
         """The next token of the response, and its log probabilities if the request wants them.

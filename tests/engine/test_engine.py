@@ -51,7 +51,7 @@ def _requests() -> list[Request]:
                 temperature=0.0 if number % 2 else 1.0,
                 top_k=0 if number % 3 else 50,
                 top_p=0.9 if number == 4 else 1.0,
-                seed=number + 1,
+                seed=number + 2,
                 stop=tuple("aeost") if number == 6 else (),
             ),
         )
