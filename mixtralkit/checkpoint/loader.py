@@ -1,18 +1,20 @@
 """Makes a model of a checkpoint, reading only what this process needs of it."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from mixtralkit.checkpoint.finite_checks import FiniteChecks
 from mixtralkit.checkpoint.formats import detect
 from mixtralkit.checkpoint.memory_room import check_room
 from mixtralkit.checkpoint.quantization import part_dtype
 from mixtralkit.checkpoint.quantizing import WeightSource, open_weights
 from mixtralkit.checkpoint.split_files import name_some
-from mixtralkit.errors import CheckpointError, UsageError
+from mixtralkit.checkpoint.streaming import read_in_order
 from mixtralkit.log import get_logger, notice
 from mixtralkit.model.quantized_linear import WIDE, quantize_modules
 from mixtralkit.model.transformer import Transformer
@@ -47,14 +49,14 @@ def load_model(
     With `quantize` its matrices are quantized while they are read, unless they are so already; the rest is in `dtype`.
     `spread` is called with the still empty model and may take away the parts that other ranks hold; only what is left
     is read. On the CPU and in the files' own dtype the parameters stay in mapped memory. Raises `CheckpointError`,
-    `ConfigError`, `UsageError` for quantized weights on another device than the CPU or, when the device has no room,
+    `ConfigError`, `UsageError` for weights that are quantized in another way already or, when the device has no room,
     `LaunchError`.
     """
     weights = open_weights(detect(folder), quantize)
     with torch.device("meta"):
         model = Transformer(weights.checkpoint.config)
     if weights.quantization is not None:
-        _check_quantized(weights, device)
+        _tell_of_wide(weights)
         quantize_modules(model, weights.quantization)
     if spread is not None:
         spread(model)
@@ -79,18 +81,18 @@ def fill(
     """
     names = [prefix + name for name, _ in model.named_parameters()]
     done, total = 0, sum(weights.stored_nbytes(name) for name in names)
-    for count, name in enumerate(names, start=1):
-        tensor = weights.read(name, dtype, device)
-        _check_finite(name, tensor)
-        _assign(model, name.removeprefix(prefix), tensor)
-        done += weights.stored_nbytes(name)
-        if on_progress is not None:
-            on_progress(LoadProgress(name, count, len(names), done, total))
+    checks = FiniteChecks(device)
+    with closing(read_in_order(weights, names, dtype, device, checks)) as tensors:
+        for count, (name, tensor) in enumerate(zip(names, tensors, strict=True), start=1):
+            _check_finite(name, tensor, checks)
+            _assign(model, name.removeprefix(prefix), tensor)
+            done += weights.stored_nbytes(name)
+            if on_progress is not None:
+                on_progress(LoadProgress(name, count, len(names), done, total))
+    checks.settle()
 
 
-def _check_quantized(weights: WeightSource, device: torch.device) -> None:
-    if device.type != "cpu":
-        raise UsageError(f"quantized weights run on the CPU only, not on {device}; add --device cpu")
+def _tell_of_wide(weights: WeightSource) -> None:
     wide = [name for name in weights.shapes if part_dtype(name) is None and not name.endswith(WIDE)]
     if wide:
         notice(
@@ -119,9 +121,10 @@ def _assign(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
     setattr(module, leaf, nn.Parameter(tensor, requires_grad=False))
 
 
-def _check_finite(name: str, tensor: torch.Tensor) -> None:
-    if name.endswith(CHECKED) and not bool(tensor.isfinite().all()):
-        raise CheckpointError(
+def _check_finite(name: str, tensor: torch.Tensor, checks: FiniteChecks) -> None:
+    if name.endswith(CHECKED):
+        checks.expect(
+            tensor,
             f"{name} holds NaN or infinity in {tensor.dtype}: the checkpoint is damaged, or its values need a wider "
-            "dtype; 'mixtralkit verify' finds all such tensors"
+            "dtype; 'mixtralkit verify' finds all such tensors",
         )

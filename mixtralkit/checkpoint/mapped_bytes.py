@@ -48,8 +48,7 @@ class MappedBytes:
         buffer = bytearray(nbytes)
         if self._stream is None:
             self._stream = JoinedFile(self._parts)
-        self._stream.seek(offset)
-        if self._stream.readinto(buffer) != nbytes:
+        if self._stream.read_at(offset, buffer) != nbytes:
             raise damaged(self._parts, f"ends before byte {offset + nbytes:,}")
         return torch.frombuffer(buffer, dtype=torch.uint8)
 

@@ -4,10 +4,12 @@ from typing import TypeAlias
 
 import torch
 
+from mixtralkit.checkpoint.finite_checks import FiniteChecks
 from mixtralkit.checkpoint.formats import Checkpoint
 from mixtralkit.checkpoint.quantization import part_dtype, quantized_shapes, split_name
+from mixtralkit.checkpoint.reader import Stretch
 from mixtralkit.checkpoint.weights import Weights
-from mixtralkit.errors import CheckpointError, UsageError
+from mixtralkit.errors import UsageError
 from mixtralkit.ops.quantize import quantize
 from mixtralkit.ops.quantized_weight import QuantizedWeight, QuantKind
 
@@ -47,19 +49,35 @@ class QuantizingWeights:
         """
         if part_dtype(name) is None:
             return self._weights.read(name, dtype, device)
-        weight_name, part = split_name(name)
-        if self._last is None or self._last[0] != weight_name:
+        whole, part = split_name(name)
+        cpu = torch.device("cpu")
+        if self._last is None or self._last[0] != whole:
             self._last = None  # so that two of them are never in memory
-            self._last = weight_name, self._quantize(weight_name)
+            matrix = self._weights.read(whole, self._weights.stored_dtype(whole), cpu)
+            self._last = whole, self._quantize(whole, matrix, FiniteChecks(cpu))
         return self._last[1].parts[part].to(device)
 
-    def _quantize(self, name: str) -> QuantizedWeight:
-        matrix = self._weights.read(name, self._weights.stored_dtype(name), torch.device("cpu"))
+    def stretch(self, name: str) -> Stretch:
+        """The bytes of the files that tensor `name` is made of: for a part of a matrix, all of the matrix."""
+        return self._weights.stretch(name if part_dtype(name) is None else split_name(name)[0])
+
+    def make(self, name: str, dtype: torch.dtype, data: torch.Tensor, checks: FiniteChecks) -> torch.Tensor:
+        """What `read` gives, from the bytes (uint8) of its stretch, on the device where they are."""
+        if part_dtype(name) is None:
+            return self._weights.make(name, dtype, data, checks)
+        whole, part = split_name(name)
+        if self._last is None or self._last[0] != whole:
+            matrix = self._weights.make(whole, self._weights.stored_dtype(whole), data, checks)
+            self._last = whole, self._quantize(whole, matrix, checks)
+        return self._last[1].parts[part]
+
+    def _quantize(self, name: str, matrix: torch.Tensor, checks: FiniteChecks) -> QuantizedWeight:
         made = quantize(matrix, self.quantization)
-        if not all(bool(part.isfinite().all()) for part in made.parts.values()):
-            raise CheckpointError(
+        for numbers in [part for name, part in made.parts.items() if name != "codes"]:
+            checks.expect(
+                numbers,
                 f"{name} holds NaN, infinity or a value too large to be quantized: the checkpoint is damaged; "
-                "'mixtralkit verify' finds all such tensors"
+                "'mixtralkit verify' finds all such tensors",
             )
         return made
 

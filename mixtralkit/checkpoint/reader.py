@@ -1,6 +1,7 @@
 """Reads single tensors, or rows of them, out of a checkpoint's files, under the names they have there."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -12,8 +13,20 @@ from mixtralkit.checkpoint.torch_archive import read_torch_archive
 from mixtralkit.errors import CheckpointError
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """`nbytes` bytes of `file` from `offset` on."""
+
+    file: FileParts
+    offset: int
+    nbytes: int
+
+
 class CheckpointReader:
-    """`tensors` says what there is; data is read only by `view` and `copy`, and only what they are asked for."""
+    """`tensors` says what there is; data is read only by `view` and `copy`, and only what they are asked for.
+
+    `stretch` and `shaped` are the same in two steps, for who reads the bytes otherwise.
+    """
 
     def __init__(self, files: Sequence[FileParts]) -> None:
         self.tensors: dict[str, TensorInfo] = {}
@@ -26,11 +39,32 @@ class CheckpointReader:
 
         With `rows`, those rows of it seen as a matrix `[all leading dimensions, last dimension]`.
         """
-        return self._read(self.tensors[name], rows, mapped=True)
+        stretch, alignment = self.stretch(name, rows), self.tensors[name].dtype.itemsize
+        mapped = self._bytes[stretch.file.name].view(stretch.offset, stretch.nbytes, alignment)
+        return self.shaped(name, rows, mapped)
 
     def copy(self, name: str, rows: range | None = None) -> torch.Tensor:
         """The same in memory of its own, with nothing left mapped."""
-        return self._read(self.tensors[name], rows, mapped=False)
+        stretch = self.stretch(name, rows)
+        return self.shaped(name, rows, self._bytes[stretch.file.name].copy(stretch.offset, stretch.nbytes))
+
+    def stretch(self, name: str, rows: range | None = None) -> Stretch:
+        """The bytes that `view` and `copy` look at."""
+        info = self.tensors[name]
+        if not info.is_contiguous:
+            return Stretch(info.file, info.offset, info.extent)
+        if rows is None:
+            return Stretch(info.file, info.offset, info.nbytes)
+        row_bytes = info.shape[-1] * info.dtype.itemsize
+        return Stretch(info.file, info.offset + rows.start * row_bytes, len(rows) * row_bytes)
+
+    def shaped(self, name: str, rows: range | None, data: torch.Tensor) -> torch.Tensor:
+        """What `view` and `copy` give, from the bytes (uint8) of its stretch, on whatever device they are."""
+        info, elements = self.tensors[name], data.view(self.tensors[name].dtype)
+        if not info.is_contiguous:
+            whole = elements.as_strided(info.shape, info.stride)
+            return whole if rows is None else whole.reshape(-1, info.shape[-1])[rows.start : rows.stop]
+        return elements.view(info.shape if rows is None else (len(rows), info.shape[-1]))
 
     def _add(self, infos: dict[str, TensorInfo]) -> None:
         for name, info in infos.items():
@@ -40,21 +74,6 @@ class CheckpointReader:
                     f"{shown(name)} is both in {first} and in {info.file.path}; each may be in one file only"
                 )
             self.tensors[name] = info
-
-    def _read(self, info: TensorInfo, rows: range | None, *, mapped: bool) -> torch.Tensor:
-        if not info.is_contiguous:
-            whole = self._elements(info, info.offset, info.extent, mapped=mapped).as_strided(info.shape, info.stride)
-            return whole if rows is None else whole.reshape(-1, info.shape[-1])[rows.start : rows.stop]
-        if rows is None:
-            return self._elements(info, info.offset, info.nbytes, mapped=mapped).view(info.shape)
-        row_bytes = info.shape[-1] * info.dtype.itemsize
-        begin, nbytes = info.offset + rows.start * row_bytes, len(rows) * row_bytes
-        return self._elements(info, begin, nbytes, mapped=mapped).view(len(rows), info.shape[-1])
-
-    def _elements(self, info: TensorInfo, offset: int, nbytes: int, *, mapped: bool) -> torch.Tensor:
-        source = self._bytes[info.file.name]
-        found = source.view(offset, nbytes, info.dtype.itemsize) if mapped else source.copy(offset, nbytes)
-        return found.view(info.dtype)
 
 
 def read_tensor_infos(file: FileParts) -> dict[str, TensorInfo]:

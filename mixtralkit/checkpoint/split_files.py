@@ -131,9 +131,15 @@ class JoinedFile(io.RawIOBase):
 
     def readinto(self, buffer: memoryview | bytearray) -> int:  # type: ignore[override]
         """Fill `buffer` across part borders; less than its length only at the end of the last part."""
+        filled = self.read_at(self._position, buffer)
+        self._position += filled
+        return filled
+
+    def read_at(self, offset: int, buffer: memoryview | bytearray) -> int:
+        """`readinto` from `offset` on, which leaves the position alone: several threads may do so at a time."""
         view, filled = memoryview(buffer).cast("B"), 0
-        while filled < len(view) and self._position < self._ends[-1]:
-            count = self._read_within_part(view[filled:])
+        while filled < len(view) and offset + filled < self._ends[-1]:
+            count = self._read_within_part(offset + filled, view[filled:])
             if count == 0:
                 raise damaged(self._parts, "became shorter while it was read")
             filled += count
@@ -145,10 +151,7 @@ class JoinedFile(io.RawIOBase):
             file.close()
         super().close()
 
-    def _read_within_part(self, view: memoryview) -> int:
-        index = bisect_right(self._ends, self._position)
+    def _read_within_part(self, offset: int, view: memoryview) -> int:
+        index = bisect_right(self._ends, offset)
         begin = self._ends[index - 1] if index else 0
-        wanted = view[: self._ends[index] - self._position]
-        count = os.preadv(self._files[index].fileno(), [wanted], self._position - begin)
-        self._position += count
-        return count
+        return os.preadv(self._files[index].fileno(), [view[: self._ends[index] - offset]], offset - begin)

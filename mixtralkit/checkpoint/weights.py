@@ -5,10 +5,11 @@ from collections.abc import Collection, Mapping
 
 import torch
 
+from mixtralkit.checkpoint.finite_checks import FiniteChecks
 from mixtralkit.checkpoint.formats import Checkpoint
 from mixtralkit.checkpoint.names import DERIVED_SUFFIXES, Naming, Transform
 from mixtralkit.checkpoint.quantization import part_dtype, quantized_shapes
-from mixtralkit.checkpoint.reader import CheckpointReader
+from mixtralkit.checkpoint.reader import CheckpointReader, Stretch
 from mixtralkit.checkpoint.recipes import Recipe, expected, recipes, stored_shapes
 from mixtralkit.checkpoint.split_files import name_some
 from mixtralkit.checkpoint.tensor_info import TensorInfo
@@ -81,6 +82,17 @@ class Weights:
         recipe = self._recipes[name]
         read = self._reader.view if self.stays_mapped(name, dtype, device) else self._reader.copy
         return recipe.apply(read(recipe.stored, recipe.rows)).to(device=device, dtype=dtype)
+
+    def stretch(self, name: str) -> Stretch:
+        """The bytes of the files that tensor `name` is made of."""
+        recipe = self._recipes[name]
+        return self._reader.stretch(recipe.stored, recipe.rows)
+
+    def make(self, name: str, dtype: torch.dtype, data: torch.Tensor, checks: FiniteChecks) -> torch.Tensor:
+        """What `read` gives, from the bytes (uint8) of its stretch, on the device where they are."""
+        recipe = self._recipes[name]
+        stored = self._reader.shaped(recipe.stored, recipe.rows, data)
+        return recipe.apply(stored).to(part_dtype(name) or dtype)
 
     def _info(self, name: str) -> TensorInfo:
         return self._reader.tensors[self._recipes[name].stored]

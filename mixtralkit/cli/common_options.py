@@ -67,8 +67,7 @@ def device_option() -> Any:
 def quantize_option() -> Any:
     """One of `QUANTIZATIONS` or None."""
     return option(
-        f"{' or '.join(QUANTIZATIONS)}: quantize the weights while they are loaded, for the CPU; 'convert' does it for "
-        "good",
+        f"{' or '.join(QUANTIZATIONS)}: quantize the weights while they are loaded; 'convert' does it for good",
         metavar="KIND",
         parse=one_of(*QUANTIZATIONS),
         default=None,

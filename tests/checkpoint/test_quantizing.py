@@ -9,7 +9,7 @@ import torch
 from mixtralkit.checkpoint import loader, memory_room
 from mixtralkit.checkpoint.loader import LoadProgress, load_model
 from mixtralkit.config import ModelConfig
-from mixtralkit.errors import CheckpointError, LaunchError, UsageError
+from mixtralkit.errors import CheckpointError, LaunchError
 from mixtralkit.ops.quantize import quantize
 from mixtralkit.ops.quantized_weight import QuantKind
 from tests.checkpoint.make_checkpoints import TINY, Kind, make_checkpoint, mistral_state
@@ -71,12 +71,6 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "consolidated.00.pth")
     with pytest.raises(CheckpointError, match="layers.1.attention.wo.weight holds NaN, infinity or a value too large"):
         load_model(tmp_path, dtype=None, device=CPU, quantize=QuantKind.INT4)
-
-
-def test_other_devices_are_refused_before_anything_is_read(tmp_path: Path) -> None:
-    make_checkpoint(tmp_path, Kind.MISTRAL_PTH, EVEN)
-    with pytest.raises(UsageError, match="quantized weights run on the CPU only, not on cuda; add --device cpu"):
-        load_model(tmp_path, dtype=None, device=torch.device("cuda"), quantize=QuantKind.INT8)
 
 
 def test_memory_is_asked_for_what_will_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,14 @@
 """What quantizing loses, and that it depends on nothing but the weights."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mixtralkit.ops import quantize as quantize_file
 from mixtralkit.ops.quantize import quantize, quantize_rows
@@ -125,3 +131,65 @@ def test_odd_rows() -> None:
     assert q_RD.abs().max() <= 127
     assert scales_Rg[2:].isnan().all()
     assert quantize_rows(x[:0])[0].shape == (0, 64)
+
+
+# Each is rounded in one way only, on any device, or does not round at all. Left out are, with reason, sums and
+# products over a dimension, whose order is a device's own, and what may be fused into one rounding (add with alpha,
+# addcmul); division has a check of its own.
+MOVES = "detach empty empty_strided new_full scalar_tensor zeros_like view _unsafe_view permute slice select split"
+EXACT = f"{MOVES} clone copy_ _to_copy constant_pad_nd abs neg add add_ sub sub_ mul mul_ reciprocal round_ clamp_ \
+nan_to_num_ amax amin eq ne gt where".split()
+
+
+class ExactOperations(TorchDispatchMode):
+    """Lets only operations through whose results are the same bits on every device."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        if name == "div":
+            # By a number, torch multiplies by the reciprocal on a GPU: the same for powers of two only.
+            assert isinstance(args[1], torch.Tensor) or math.frexp(args[1])[0] == 0.5, f"division by {args[1]}"
+        else:
+            assert name in EXACT, name
+            assert not {"alpha", "rounding_mode"} & (kwargs or {}).keys(), name
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", QuantKind)
+def test_all_devices_give_the_same_bits(kind: QuantKind) -> None:
+    """Proved of each operation, since no GPU may be at hand; where one is, the next test compares."""
+    weights = torch.randn(16 * 3 + 5, 128)
+    expected = quantize(weights, kind).parts
+    in_turn = mock.patch.object(quantize_file, "_in_threads", lambda work, items: list(map(work, items)))
+    with in_turn, ExactOperations():
+        found = quantize(weights, kind).parts
+    assert all(torch.equal(found[name], part) for name, part in expected.items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU with the CPU")
+@pytest.mark.parametrize("kind", QuantKind)
+def test_a_gpu_gives_the_bits_of_a_cpu(kind: QuantKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In several chunks, the last of them smaller."""
+    monkeypatch.setattr(quantize_file, "_GPU_CHUNK", 16 * 256 * 7)
+    for scale in (1e-6, 0.02, 300.0):
+        weights = (torch.randn(16 * 90 + 3, 256) * scale).bfloat16()
+        found = quantize(weights.cuda(), kind).parts
+        assert all(torch.equal(found[name].cpu(), part) for name, part in quantize(weights, kind).parts.items())
+
+
+def test_the_guard_sees_what_differs_between_devices() -> None:
+    x = torch.randn(4)
+    inexact: tuple[Callable[[], torch.Tensor], ...] = (
+        lambda: x / 127,
+        lambda: x.sum(0),
+        lambda: x.add(x, alpha=0.1),
+        lambda: x.exp(),
+    )
+    for compute in inexact:
+        with pytest.raises(AssertionError), ExactOperations():
+            compute()
