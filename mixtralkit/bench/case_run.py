@@ -65,25 +65,35 @@ class CaseRun:
 
     @torch.inference_mode()
     def once(self, begin: Callable[[], None] = lambda: None, dispatch: Dispatch | None = None) -> Sample:
-        """Run the case once; `begin` is called before the steps that count. `dispatch` may stand in for the case's."""
+        """Run the case once; `begin` is called before the steps that count. `dispatch` may stand in for the case's.
+
+        Decode steps are recorded ones where they can be, unless there is such a stand-in.
+        """
         self.subject.use(dispatch or self.dispatch)
         self.subject.group.at(f"measuring {self.case.phase} of {self.case.tokens} tokens")
         if self.case.phase == "decode":
+            if dispatch is None:
+                self._requests.record()
             self._requests.run(self._requests.draw(self.case.length), 0)
             for step in range(WARM_STEPS):
-                self._requests.run(self._requests.draw(1), self.case.length + step)
+                self._requests.run(self._requests.draw(1), self.case.length + step, recorded=dispatch is None)
         self.subject.group.control.all_gather_json(None)
         begin()
         length = self.case.length if self.case.phase == "prefill" else 1
-        steps = [self._timed(length, self._first + step) for step in range(self.steps)]
+        steps = [self._timed(length, self._first + step, recorded=dispatch is None) for step in range(self.steps)]
         return self._gather([seconds for seconds, _ in steps], [rows for _, rows in steps])
 
-    def _timed(self, length: int, start: int) -> tuple[float, torch.Tensor]:
+    @property
+    def recorded(self) -> bool:
+        """Whether its steps were CUDA graphs."""
+        return self._requests.recorded
+
+    def _timed(self, length: int, start: int, *, recorded: bool) -> tuple[float, torch.Tensor]:
         """Seconds of a step, and the rows that this rank's tokens gave to each expert of each layer."""
         tokens = self._requests.draw(length)
         before = self.subject.load.rows_LE
         started = time.perf_counter()
-        self._requests.run(tokens, start)
+        self._requests.run(tokens, start, recorded=recorded)
         synchronize(self.subject.group.device)
         return time.perf_counter() - started, self.subject.load.rows_LE - before
 

@@ -45,6 +45,7 @@ class Figure:
             "requests": case.requests,
             "prompt_tokens": case.length,
             "dispatch": self.run.dispatch.name,
+            "cuda_graph": self.run.recorded,
             "milliseconds": milliseconds.document(),
             "tokens_per_second": case.tokens / milliseconds.median * 1e3,
             "limit_milliseconds": self.limit_milliseconds.median,

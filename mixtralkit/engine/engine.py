@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from mixtralkit.dist.collectives import Collectives
+from mixtralkit.engine.decode_graphs import SPARE_BLOCKS
 from mixtralkit.engine.desk import Desk
 from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.leader import Leader
@@ -17,8 +18,9 @@ from mixtralkit.engine.runner import Runner
 from mixtralkit.engine.scheduler import Scheduler
 from mixtralkit.engine.snapshot import Snapshot, StepFacts
 from mixtralkit.engine.stats import GenerationStats
-from mixtralkit.engine.step_plan import StepPlan, Work, WorkResult
+from mixtralkit.engine.step_plan import StepPlan, WorkResult
 from mixtralkit.engine.vocabulary import Vocabulary
+from mixtralkit.engine.warm_up import prepare_steps
 from mixtralkit.engine.whole_responses import OnCompletion, OnText, WholeResponses
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.tokenizer import Tokenizer
@@ -33,7 +35,8 @@ class Engine:
     `on_step` is told, before each step, what is about to run: it ends up in the message should a rank get stuck there.
     `before_step` is called on all ranks before each step, with the most tokens that each of them feeds to the model,
     and `after_step` at its end. `state` is asked about once a second for what this rank tells of itself, as JSON, and
-    `on_facts` is told what each step did, on rank 0 in the engine's second thread.
+    `on_facts` is told what each step did, on rank 0 in the engine's second thread. `changes` says what `before_step`
+    may change in the model, None where it is nothing: only then are decode steps on a GPU recorded as CUDA graphs.
     """
 
     def __init__(
@@ -48,17 +51,19 @@ class Engine:
         after_step: Callable[[], None] = lambda: None,
         state: Callable[[], State] = dict,
         on_facts: Callable[[StepFacts], None] = lambda facts: None,
+        changes: str | None = None,
     ) -> None:
         num_blocks = limits.num_blocks(model.config.context)
         vocabulary = Vocabulary(tokenizer, model.config.vocab_size)
-        cache = model.new_cache(num_blocks, limits.block_size)
         self.stats = GenerationStats()
         self.grammars = vocabulary.grammars
         self.context = min(model.config.context, num_blocks * limits.block_size)
         self.kv_tokens = num_blocks * limits.block_size * control.size
         self._control = control
         self._on_step, self._before_step, self._after_step, self._state = on_step, before_step, after_step, state
-        self._runner = Runner(model, cache, vocabulary, rank=control.rank, context=self.context)
+        cache = model.new_cache(num_blocks + SPARE_BLOCKS, limits.block_size)
+        graphs = prepare_steps(model, cache, limits, context=self.context, changes=changes)
+        self._runner = Runner(model, cache, vocabulary, rank=control.rank, context=self.context, graphs=graphs)
         scheduler = Scheduler(
             world_size=control.size,
             num_blocks=num_blocks,
@@ -163,16 +168,17 @@ class Engine:
         self._on_step(f"{'prefill' if plan.feeds_prompts else 'decode'} step {phase.steps + 1}")
         started = time.perf_counter()
         self._before_step(plan.tokens_W)
-        results = self._run_mine(plan.work[self._control.rank])
+        results = self._run_mine(plan)
         seconds = time.perf_counter() - started
         self.stats.record(phase, tokens_W=plan.tokens_W, seconds=seconds, results=results)
         self._after_step()
         return results
 
-    def _run_mine(self, work: Sequence[Work]) -> Sequence[WorkResult]:
+    def _run_mine(self, plan: StepPlan) -> Sequence[WorkResult]:
         """Its own items. Alone a rank survives running out of memory; of several the others would wait for it."""
+        work = plan.work[self._control.rank]
         try:
-            return self._runner.run(work)
+            return self._runner.run(work, plan.most_single_tokens)
         except (MemoryError, RuntimeError) as error:
             if self._control.size > 1 or not is_out_of_memory(error):
                 raise

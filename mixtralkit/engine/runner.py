@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from mixtralkit.engine.decode_graphs import DecodeGraphs
+from mixtralkit.engine.decode_inputs import NextToken
 from mixtralkit.engine.device_sampling import rows_of_feeds
 from mixtralkit.engine.largest import BadLogits
 from mixtralkit.engine.running import Feed, Rows, RunningRequest
@@ -14,13 +16,27 @@ from mixtralkit.errors import RequestError
 from mixtralkit.model.batch import make_batch
 from mixtralkit.model.kv_cache import KVCache
 from mixtralkit.model.transformer import Transformer
+from mixtralkit.ops.upload import upload
 
 
 class Runner:
-    """Holds the KV cache of rank `rank` and the requests that it works on, of at most `context` tokens each."""
+    """Holds the KV cache of rank `rank` and the requests that it works on, of at most `context` tokens each.
 
-    def __init__(self, model: Transformer, cache: KVCache, vocabulary: Vocabulary, *, rank: int, context: int) -> None:
+    With `graphs`, steps that feed one token of each request are recorded ones.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        cache: KVCache,
+        vocabulary: Vocabulary,
+        *,
+        rank: int,
+        context: int,
+        graphs: DecodeGraphs | None = None,
+    ) -> None:
         self._model = model
+        self._graphs = graphs
         self._cache = cache
         self._vocabulary = vocabulary
         self._rank = rank
@@ -41,15 +57,20 @@ class Runner:
                     admission, sampler, context=self._context, eos_id=self._vocabulary.eos_id
                 )
 
-    def run(self, work: Sequence[Work]) -> list[WorkResult]:
+    def run(self, work: Sequence[Work], most_single_tokens: int | None) -> list[WorkResult]:
         """Run this rank's items; those of requests that have ended meanwhile are passed over.
 
         With none of them, this rank still takes part in every layer. A request that cannot go on ends with an error.
+        `most_single_tokens` is the plan's, which all ranks know.
         """
         requests = [self._requests[item.number] for item in work if item.number in self._requests]
         items = [item for item in work if item.number in self._requests]
         feeds = [request.feed(item) for request, item in zip(requests, items, strict=True)]
-        rows = rows_of_feeds(self._logits(requests, feeds), requests, feeds)
+        if self._graphs is None or most_single_tokens is None:
+            logits_RV = self._logits(requests, feeds)
+        else:
+            logits_RV = self._recorded_logits(self._graphs, requests, feeds, most_single_tokens)
+        rows = rows_of_feeds(logits_RV, requests, feeds)
         results = [self._take(request, feed, own) for request, feed, own in zip(requests, feeds, rows, strict=True)]
         for result in results:
             if result.finish or result.error:
@@ -76,6 +97,18 @@ class Runner:
             logit_rows=rows,
         )
         return self._model.next_token_logits(batch, self._cache)
+
+    @staticmethod
+    def _recorded_logits(
+        graphs: DecodeGraphs, requests: Sequence[RunningRequest], feeds: Sequence[Feed], most: int
+    ) -> torch.Tensor:
+        """What `_logits` gives, of feeds of one token each."""
+        pairs = zip(requests, feeds, strict=True)
+        logits_BV = graphs.logits([NextToken(feed.tokens[0], feed.start, each.table) for each, feed in pairs], most)
+        wanted = [row for row, feed in enumerate(feeds) if feed.rows]
+        if len(wanted) == len(feeds):
+            return logits_BV
+        return logits_BV.index_select(0, upload(torch.tensor(wanted, dtype=torch.int64), logits_BV.device))
 
     @staticmethod
     def _take(request: RunningRequest, feed: Feed, rows: Rows) -> WorkResult:

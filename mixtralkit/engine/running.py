@@ -1,5 +1,6 @@
 """One request as its rank works on it: its tokens, its block table, what it feeds next, and when it has ended."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -41,7 +42,7 @@ class RunningRequest:
     def __init__(self, admission: Admission, sampler: Sampler, *, context: int, eos_id: int) -> None:
         params = admission.params
         self.number = admission.number
-        self.table: list[int] = []
+        self.table = array("q")
         self._sampler = sampler
         self._params = params
         self._prompt_length = len(admission.prompt_tokens)
@@ -54,7 +55,7 @@ class RunningRequest:
 
     def feed(self, work: Work) -> Feed:
         """Begin a step: the blocks are there from now on, and the tokens that others have computed are passed over."""
-        self.table += work.blocks
+        self.table.extend(work.blocks)
         start = self._fed + work.skip
         end = start + work.length
         samples = end == len(self._tokens)

@@ -67,6 +67,13 @@ class StepPlan:
         """The most tokens that each rank feeds: fewer where guesses are wanting or a request has ended meanwhile."""
         return tuple(sum(item.length + item.drafts for item in items) for items in self.work)
 
+    @cached_property
+    def most_single_tokens(self) -> int | None:
+        """The most requests of a rank, in a step that feeds one token of each of all ranks' requests; else None."""
+        if any(item.length + item.drafts != 1 for items in self.work for item in items):
+            return None
+        return max(map(len, self.work))
+
     @property
     def has_work(self) -> bool:
         """Whether any rank feeds a token."""

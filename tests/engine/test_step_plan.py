@@ -96,3 +96,11 @@ def test_tokens_of_a_plan() -> None:
     assert plan.tokens_W == (9, 0)
     assert plan.has_work
     assert not StepPlan(work=((), ()), dropped=(1,)).has_work
+
+
+def test_steps_of_single_tokens() -> None:
+    """What the ranks agree to run as one recorded step: one token of each request, and nothing guessed behind it."""
+    one, two = Work(1, 1), Work(2, 1)
+    assert StepPlan(((one, two), ())).most_single_tokens == 2
+    assert StepPlan(((one,), (Work(3, 5),))).most_single_tokens is None
+    assert StepPlan(((one,), (Work(3, 1, drafts=2),))).most_single_tokens is None

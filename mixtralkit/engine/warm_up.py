@@ -1,0 +1,58 @@
+"""Before the first request, so that none has to wait for it: kernels for a GPU are compiled, and steps recorded."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+from mixtralkit.engine.decode_graphs import DecodeGraphs, why_not_recorded
+from mixtralkit.engine.engine_limits import EngineLimits
+from mixtralkit.log import get_logger, notice
+from mixtralkit.model.batch import make_batch
+from mixtralkit.model.kv_cache import KVCache, separate_tables
+from mixtralkit.model.transformer import Transformer
+from mixtralkit.moe.layer import MoELayer
+
+_logger = get_logger(__name__)
+
+
+@torch.inference_mode()
+def prepare_steps(
+    model: Transformer, cache: KVCache, limits: EngineLimits, *, context: int, changes: str | None
+) -> DecodeGraphs | None:
+    """The recorded decode steps, None where there are none; all ranks call it together, with the cache still unused.
+
+    `changes` says what may change between two steps, None if nothing does.
+    """
+    on_gpu = model.tok_embeddings.weight.is_cuda
+    reason = changes or why_not_recorded(model)
+    if on_gpu:
+        notice(_logger, "compiling kernels for this GPU; what was compiled before is taken from Triton's cache")
+        compile_prompt_kernels(model, cache, min(limits.step_tokens, context))
+    if reason is None:
+        return DecodeGraphs(model, cache, batch_size=limits.batch_size, context=context)
+    if on_gpu:
+        notice(_logger, f"decode steps are not recorded as CUDA graphs: {reason}")
+    return None
+
+
+@contextmanager
+def uncounted(model: Transformer) -> Iterator[None]:
+    """Leave what runs inside out of the load and the timeline, which all layers share."""
+    with ExitStack() as stack:
+        for block in model.layers[:1]:
+            if isinstance(layer := block.feed_forward, MoELayer):
+                stack.enter_context(layer.load.kept())
+                stack.enter_context(layer.timeline.kept())
+        yield
+
+
+def compile_prompt_kernels(model: Transformer, cache: KVCache, most: int) -> None:
+    """Feed prompts of 2, 4, 8 tokens and so on, up to `most`: the kernels for each size are compiled with the first."""
+    room = min(most, cache.num_blocks * cache.block_size)
+    lengths = [2**i for i in range(1, room.bit_length())]
+    for length in (*lengths, room):
+        tables = separate_tables(1, length, cache.block_size)
+        batch = make_batch([[0] * length], [0], tables, model.tok_embeddings.weight.device)
+        with uncounted(model):
+            model.next_token_logits(batch, cache)
