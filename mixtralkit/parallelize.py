@@ -33,11 +33,12 @@ def parallelize(
     overlap: Overlap | None = None,
     timeline: Timeline | None = None,
     gate_of: GateOf = topk_gate_of,
+    layer_of: type[MoELayer] = MoELayer,
 ) -> None:
     """Replace every MoE FFN of `model` by a layer that keeps only this rank's experts, in place.
 
     `routes` has one entry a layer, and `dispatch_for` is asked for each with the layer's number. Parameter names stay
-    those of the checkpoint. Works on a model on the meta device as well.
+    those of the checkpoint. Works on a model on the meta device as well. `layer_of` is what layers are made of.
     """
     timeline = timeline or Timeline()
     overlap = overlap or Overlap(timeline)
@@ -45,7 +46,7 @@ def parallelize(
         block = cast(Block, module)
         whole = cast(MoeFfn, block.feed_forward)
         kept: dict[int, nn.Module] = {expert: whole.experts[expert] for expert in layer_routes.local_experts}
-        block.feed_forward = MoELayer(
+        block.feed_forward = layer_of(
             layer=layer,
             gate=gate_of(whole.gate.weight, whole.top_k, layer_routes),
             experts=Experts(kept),

@@ -14,6 +14,7 @@ from mixtralkit.moe.dispatch.base import Dispatch
 from mixtralkit.moe.dispatch.choose import DispatchFacts, choose_dispatch
 from mixtralkit.moe.dispatch.obstacles import obstacles
 from mixtralkit.moe.dispatch.transport import Transport
+from mixtralkit.moe.fastmoe_backend import FastMoeLayer, OwnRows, fastmoe_choice, own_rows
 from mixtralkit.moe.layer import MoELayer
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.placement.plan import even_split
@@ -26,7 +27,10 @@ EXPERTS = ".feed_forward.experts."
 
 @dataclass(frozen=True)
 class Subject:
-    """A rank's part of the model, where the rows of its tokens are counted, and which dispatches have what problem."""
+    """A rank's part of the model, where the rows of its tokens are counted, and which dispatches have what problem.
+
+    `fastmoe` is whether FastMoE computes its layers.
+    """
 
     group: Group
     model: Transformer
@@ -34,6 +38,7 @@ class Subject:
     transport: Transport
     load: ExpertLoad
     problems: Mapping[str, str]
+    fastmoe: bool
 
     @property
     def config(self) -> ModelConfig:
@@ -56,6 +61,8 @@ class Subject:
 
         All ranks ask for the same ones in the same order.
         """
+        if self.fastmoe:
+            return OwnRows()
         return self.transport.dispatch(_choose(self.group, self.problems, name, requests), self.routes)
 
     def use(self, dispatch: Dispatch) -> None:
@@ -65,11 +72,26 @@ class Subject:
                 module.use(dispatch)
 
 
-def open_subject(group: Group, config: ModelConfig, load_model: Callable[[Spread], Transformer]) -> Subject:
-    """Load this rank's part of a model of that shape: `load_model` gets what takes away the parts of other ranks."""
+def open_subject(
+    group: Group,
+    config: ModelConfig,
+    load_model: Callable[[Spread], Transformer],
+    *,
+    moe_backend: str,
+    quantized: bool,
+) -> Subject:
+    """Load this rank's part of a model of that shape: `load_model` gets what takes away the parts of other ranks.
+
+    Raises `UsageError` before that when the backend cannot be used here; `quantized` says whether the model will be so.
+    """
     routes = routes_of(even_split(config.num_experts, group.world_size), group.topology, group.rank)
     transport = Transport(group.collectives, config.num_experts)
     load = ExpertLoad(config.num_layers, config.num_experts, group.device)
+    fastmoe = moe_backend == OwnRows.name
+    if fastmoe:
+        fastmoe_choice(
+            device=group.device, world_size=group.world_size, num_experts=config.num_experts, quantized=quantized
+        )
     if group.device.type == "cpu":
         use_common_kernels(group.control)
     problems = obstacles(group)
@@ -79,11 +101,12 @@ def open_subject(group: Group, config: ModelConfig, load_model: Callable[[Spread
         lambda model: parallelize(
             model,
             routes=[routes] * config.num_layers,
-            dispatch_for=lambda routes, _: transport.dispatch(name, routes),
+            dispatch_for=own_rows if fastmoe else lambda routes, _: transport.dispatch(name, routes),
             load=load,
+            layer_of=FastMoeLayer if fastmoe else MoELayer,
         )
     )
-    return Subject(group, model, routes, transport, load, problems)
+    return Subject(group, model, routes, transport, load, problems, fastmoe)
 
 
 def _choose(group: Group, problems: Mapping[str, str], name: str, requests: int) -> str:

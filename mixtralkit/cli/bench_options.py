@@ -7,10 +7,12 @@ from pathlib import Path
 from mixtralkit.cli.common_options import (
     DISPATCHES,
     DTYPES,
+    MOE_BACKENDS,
     QUANTIZATIONS,
     check_output,
     check_timeout,
     device_option,
+    moe_backend_option,
     timeout_option,
 )
 from mixtralkit.cli.option import option
@@ -51,6 +53,7 @@ class SubjectOptions:
         default=Listed((UNQUANTIZED,)),
     )
     device: str = device_option()
+    moe_backend: str = moe_backend_option()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,5 +116,19 @@ class BenchOptions(SubjectOptions, RankOptions):
             raise UsageError("--config is the shape of --random-weights; a checkpoint has its own")
         if self.world_sizes is not None and self.nproc is not None:
             raise UsageError("--world-sizes and --nproc both start ranks; use one of the two")
+        if self.moe_backend != MOE_BACKENDS[0]:
+            self._check_backend()
         for file, endings in (*((file, OUTPUTS) for file in self.output), (self.plot, PLOTS)):
             check_output(file, endings)
+
+    def _check_backend(self) -> None:
+        asked = {
+            "--dispatch": self.dispatch != ("auto",),
+            "--layers": self.layers,
+            "--round-trips": self.round_trips,
+        }
+        if given := [flag for flag, was in asked.items() if was]:
+            raise UsageError(
+                f"{given[0]} is about mixtralkit's own dispatches, and --moe-backend {self.moe_backend} moves rows by "
+                "itself; leave one of the two out"
+            )

@@ -36,11 +36,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class CheckpointSource:
-    """The model in `folder`; `dtype` None keeps the files'."""
+    """The model in `folder`; `dtype` None keeps the files'. `moe_backend` is one of common_options'."""
 
     folder: Path
     dtype: torch.dtype | None
     quantize: QuantKind | None
+    moe_backend: str
 
     @property
     def config(self) -> ModelConfig:
@@ -58,6 +59,8 @@ class CheckpointSource:
             lambda spread: load_model(
                 self.folder, dtype=self.dtype, device=group.device, quantize=self.quantize, spread=spread
             ),
+            moe_backend=self.moe_backend,
+            quantized=summary.quantized is not None,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -67,11 +70,12 @@ class CheckpointSource:
 
 @dataclass(frozen=True)
 class RandomSource:
-    """Random weights of the shape `name`."""
+    """Random weights of the shape `name`. `moe_backend` is one of common_options'."""
 
     name: str
     dtype: torch.dtype
     quantize: QuantKind | None
+    moe_backend: str
 
     @property
     def config(self) -> ModelConfig:
@@ -93,6 +97,8 @@ class RandomSource:
                 ranks_on_device=ranks,
                 spread=spread,
             ),
+            moe_backend=self.moe_backend,
+            quantized=self.quantize is not None,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -106,8 +112,9 @@ def source_of(options: BenchOptions) -> Source:
     quantize = None if kind == UNQUANTIZED else QuantKind(kind)
     if options.model_weights is None:
         wide = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
-        return RandomSource(options.config or "791m", wide, quantize)
-    return CheckpointSource(options.model_weights, None if dtype == "auto" else getattr(torch, dtype), quantize)
+        return RandomSource(options.config or "791m", wide, quantize, options.moe_backend)
+    kept = None if dtype == "auto" else getattr(torch, dtype)
+    return CheckpointSource(options.model_weights, kept, quantize, options.moe_backend)
 
 
 def _shape(config: ModelConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 QUANTIZATIONS = ("int8", "int4")
 DISPATCHES = ("auto", "local", "collective", "all_gather", "peer")
+MOE_BACKENDS = ("mixtralkit", "fastmoe")
 SHORTEST_TIMEOUT = 5.0  # seconds: ranks that do nothing speak every second or so
 
 
@@ -71,6 +72,17 @@ def quantize_option() -> Any:
         metavar="KIND",
         parse=one_of(*QUANTIZATIONS),
         default=None,
+    )
+
+
+def moe_backend_option() -> Any:
+    """One of `MOE_BACKENDS`."""
+    return option(
+        f"{' or '.join(MOE_BACKENDS)}: whose layers compute the experts; fastmoe is for comparisons, where FastMoE is "
+        "installed",
+        metavar="NAME",
+        parse=one_of(*MOE_BACKENDS),
+        default=MOE_BACKENDS[0],
     )
 
 

@@ -14,6 +14,7 @@ from mixtralkit.cli.common_options import (
     check_timeout,
     device_option,
     dtype_option,
+    moe_backend_option,
     prompt_file_option,
     prompt_option,
     quantize_option,
@@ -44,6 +45,7 @@ class ModelOptions:
         parse=one_of(*DISPATCHES),
         default="auto",
     )
+    moe_backend: str = moe_backend_option()
     timeout: float = timeout_option(60.0)
 
     def __post_init__(self) -> None:

@@ -41,6 +41,7 @@ def session_settings(options: GenerateOptions | ChatOptions | ServeOptions, limi
         dtype=dtype_of(options),
         quantize=None if options.quantize is None else QuantKind(options.quantize),
         dispatch=options.dispatch,
+        moe_backend=options.moe_backend,
         strategies=options.strategies,
         limits=limits,
         explain=options.explain,

@@ -17,15 +17,16 @@ from mixtralkit.dist.preflight import agree
 from mixtralkit.dist.topology import Topology
 from mixtralkit.engine.engine import Engine
 from mixtralkit.engine.snapshot import StepFacts
-from mixtralkit.errors import UsageError
 from mixtralkit.log import get_logger, notice
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.arrangement import Arrangement
 from mixtralkit.moe.capacity import Capacity
 from mixtralkit.moe.common_kernels import use_common_kernels
-from mixtralkit.moe.dispatch.choose import DispatchChoice, DispatchFacts, candidates, choose_dispatch
+from mixtralkit.moe.dispatch.choose import DispatchChoice, DispatchFacts, candidates
 from mixtralkit.moe.dispatch.obstacles import obstacles
 from mixtralkit.moe.dispatch.transport import Transport
+from mixtralkit.moe.fastmoe_backend import FastMoeLayer, OwnRows, own_rows
+from mixtralkit.moe.layer import MoELayer
 from mixtralkit.moe.load import ExpertLoad
 from mixtralkit.moe.overlap import Overlap
 from mixtralkit.moe.placement.plan import Placement
@@ -34,6 +35,7 @@ from mixtralkit.moe.strategies import Strategies
 from mixtralkit.moe.strategy_check import wrong_beliefs
 from mixtralkit.moe.timeline import Timeline
 from mixtralkit.parallelize import moe_layers, parallelize
+from mixtralkit.session.dispatch_in_force import dispatch_in_force
 from mixtralkit.session.kv_room import with_kv_room
 from mixtralkit.session.node_memory import check_node_memory
 from mixtralkit.session.rank_state import rank_state
@@ -91,8 +93,7 @@ def open_session(
     check_replica_memory(strategies, placements, summary.expert_nbytes // config.num_layers)
     summary = with_placements(summary, placements)
     facts = DispatchFacts(group.device.type, topology, settings.limits.batch_size, obstacles(group))
-    dispatch = choose_dispatch(settings.dispatch, facts)
-    _check_adaptive(strategies, settings.dispatch)
+    dispatch = dispatch_in_force(settings, facts, group.device, summary)
     tokenizer = open_tokenizer(checkpoint, settings.tokenizer)
     check_node_memory(group, summary, settings.dtype)
     agree(
@@ -149,14 +150,6 @@ def _engine(
     )
 
 
-def _check_adaptive(strategies: Strategies, dispatch: str) -> None:
-    if strategies.adaptive and dispatch == "all_gather":
-        raise UsageError(
-            f"{strategies.source('placement')} replicates experts so that fewer rows travel, and --dispatch all_gather "
-            "sends every token everywhere; leave --dispatch to auto, or take collective"
-        )
-
-
 def _tell(group: Group, dispatch: DispatchChoice) -> None:
     """Log how rows are to travel, and why; as a warning where a better way is not possible."""
     if group.rank == 0:
@@ -205,15 +198,18 @@ def _load(
     overlap = Overlap(timeline, settings.strategies.group_size if settings.strategies.overlaps else None)
     load = ExpertLoad(config.num_layers, config.num_experts, group.device)
 
+    fastmoe = settings.moe_backend == OwnRows.name
+
     def spread(model: Transformer) -> None:
         parallelize(
             model,
             routes=arrangement.routes(placements),
-            dispatch_for=arrangement.dispatch_for,
+            dispatch_for=own_rows if fastmoe else arrangement.dispatch_for,
             load=load,
             overlap=overlap,
             timeline=timeline,
             gate_of=arrangement.gate_of,
+            layer_of=FastMoeLayer if fastmoe else MoELayer,
         )
 
     model = load_model(

@@ -18,7 +18,8 @@ class SessionSettings:
     """The same on all ranks, but for the folders, which each node may have elsewhere.
 
     `tokenizer` None is the one in the checkpoint's folder, `dtype` None the checkpoint's own, `quantize` None no
-    quantization beyond the checkpoint's. `explain` measures what alternatives of the strategies would take and
+    quantization beyond the checkpoint's. `moe_backend` is whose layers compute the mixture, "mixtralkit" or "fastmoe"
+    (moe/fastmoe_backend.py). `explain` measures what alternatives of the strategies would take and
     `keep_spans` keeps what happened when, for a trace.
     """
 
@@ -27,6 +28,7 @@ class SessionSettings:
     dtype: torch.dtype | None = None
     quantize: QuantKind | None = None
     dispatch: str = "auto"
+    moe_backend: str = "mixtralkit"
     strategies: Strategies = field(default_factory=Strategies)
     limits: EngineLimits = field(default_factory=EngineLimits)
     explain: bool = False

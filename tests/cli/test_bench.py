@@ -238,6 +238,11 @@ def test_a_prompt_beyond_the_context_is_refused_before_anything_is_loaded(
         ("--random-weights --output nowhere/x.csv", "there is no folder nowhere"),
         ("--random-weights --plot x.jpg", "the name must end in .png or .svg or .pdf"),
         ("--random-weights --timeout 1", "at least 5 seconds"),
+        ("--random-weights --moe-backend fmoe", "choose one of mixtralkit, fastmoe"),
+        ("--random-weights --moe-backend fastmoe --dispatch local", "--dispatch is about mixtralkit's own dispatches"),
+        ("--random-weights --moe-backend fastmoe --layers", "--layers is about mixtralkit's own dispatches"),
+        ("--random-weights --moe-backend fastmoe --device cpu", "kernels are for GPUs, and this run is on cpu"),
+        ("--random-weights --moe-backend fastmoe --quantize int8", "FastMoE has no quantized weights"),
     ],
 )
 def test_what_is_refused(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

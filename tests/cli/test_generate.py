@@ -136,6 +136,8 @@ def test_a_file_that_cannot_be_written_is_refused_before_loading(
     [
         (["--dispatch", "local", "x" * 60_000], 1, "but the model's context is 20000"),
         (["-t", "/nowhere/tokenizer.model"], 1, "cannot read the tokenizer /nowhere/tokenizer.model: No such file"),
+        (["--moe-backend", "fastmoe"], 2, "this run is on cpu; leave out --moe-backend fastmoe"),
+        (["--moe-backend", "fastmoe", "--overlap", "2"], 2, "--overlap is a strategy of mixtralkit's own layers"),
         (["--prompt-file", "/nowhere"], 2, "--prompt-file /nowhere cannot be read: No such file"),
         (["a\udcff"], 1, "lone surrogate"),
     ],

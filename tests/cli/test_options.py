@@ -4,20 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from mixtralkit.cli.common_options import DEVICES, DISPATCHES, QUANTIZATIONS
+from mixtralkit.cli.common_options import DEVICES, DISPATCHES, MOE_BACKENDS, QUANTIZATIONS
 from mixtralkit.cli.main import main
 from mixtralkit.cli.options import ChatOptions, GenerateOptions
 from mixtralkit.cli.ranks import beliefs
 from mixtralkit.dist import device_choice
 from mixtralkit.errors import UsageError
 from mixtralkit.moe.dispatch.choose import DISPATCH_NAMES
+from mixtralkit.moe.fastmoe_backend import OwnRows
 from mixtralkit.ops.quantized_weight import QuantKind
+from mixtralkit.session.settings import SessionSettings
 
 
 def test_the_names_are_those_of_the_rooms_below() -> None:
     """They are written twice, as those rooms need torch, which --help shall not wait for."""
     assert DISPATCHES == DISPATCH_NAMES
     assert DEVICES == device_choice.DEVICES
+    assert (SessionSettings.moe_backend, OwnRows.name) == MOE_BACKENDS
     assert tuple(kind.value for kind in QuantKind) == QUANTIZATIONS
 
 
