@@ -101,6 +101,11 @@ def choose_gloo_interface(name: str) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
+def nccl_multi_rank_gpu() -> bool:
+    """Whether the user lets several ranks use one GPU with NCCL, which reads this itself."""
+    return os.environ.get("NCCL_MULTI_RANK_GPU_ENABLE") == "1"
+
+
 def client_api_key() -> str | None:
     """The key that a server is asked with, MIXTRALKIT_API_KEY; None where it is not set, or empty."""
     return os.environ.get("MIXTRALKIT_API_KEY") or None

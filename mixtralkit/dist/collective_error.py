@@ -15,12 +15,16 @@ class LateRank(RankFailure):
     """Another rank has not done its part of an exchange within the time-out."""
 
 
+class BrokenExchange(RankFailure):
+    """What carries the rows has failed, in its own words; another rank may be the cause."""
+
+
 def is_collective_error(error: BaseException) -> bool:
     """Whether `error` was raised inside a collective or by the store.
 
     Most have no type of their own: gloo raises RuntimeError. So the place where it was raised decides.
     """
-    if isinstance(error, LateRank):
+    if isinstance(error, LateRank | BrokenExchange):
         return True
     if not isinstance(error, RuntimeError):
         return False

@@ -5,6 +5,7 @@ import sys
 import torch
 
 from mixtralkit.dist.launch import Group
+from mixtralkit.moe.dispatch.nccl_library import why_not_nccl
 from mixtralkit.ops import library
 
 
@@ -40,6 +41,6 @@ def _own_obstacles(group: Group) -> dict[str, str]:
     """As this rank sees it."""
     whys = {
         "peer": why_not_peer(group.device, group.topology.num_nodes),
-        "nccl": "this version does not have it",
+        "nccl": why_not_nccl(group.device, len(group.topology.ranks_of_node(group.node))),
     }
     return {name: why for name, why in whys.items() if why is not None}

@@ -12,6 +12,9 @@ import torch
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.dist.topology import Topology
 from mixtralkit.moe.dispatch.base import Dispatch
+from mixtralkit.moe.dispatch.collective_mover import CollectiveMover
+from mixtralkit.moe.dispatch.fixed import FixedDispatch
+from mixtralkit.moe.dispatch.nccl import NcclDispatch
 from mixtralkit.moe.dispatch.transport import Transport
 from mixtralkit.moe.placement.plan import Placement, even_split
 from mixtralkit.moe.placement.routes import Routes, routes_of
@@ -111,28 +114,38 @@ def expert_matrix(case: Case, expert: int) -> torch.Tensor:
 
 
 def _dispatch(name: str, collectives: Collectives, case: Case) -> Dispatch:
-    """The dispatch `name`; in tiny slots a message of more than a few rows goes round them, waiting for its reader."""
+    """The dispatch `name`; in tiny slots a message of more than a few rows goes round them, waiting for its reader.
+
+    The rows of nccl are carried by gloo here; test_nccl_exchange.py has those that our communicator carries.
+    """
+    if name == NcclDispatch.name:
+        return NcclDispatch(CollectiveMover(collectives), case.routes(collectives.rank), collectives.device)
     name, slot_bytes = ("peer", 512) if name == TINY_SLOTS else (name, None)
     return Transport(collectives, case.num_experts, slot_bytes).dispatch(name, case.routes(collectives.rank))
 
 
-def run_case(collectives: Collectives, dispatch_name: str, case: Case) -> dict[str, Any]:
-    """What a rank sees of one case: rows, counts, identity, expert results and gradients."""
-    dispatch = _dispatch(dispatch_name, collectives, case)
+def run_case(collectives: Collectives, dispatch: Dispatch, case: Case) -> dict[str, Any]:
+    """What a rank sees of one case: rows, counts, identity, expert results and gradients.
+
+    Rows behind those that are counted are left out of what is seen; their results are NaN.
+    """
     given = inputs(case, collectives.rank)
     x = given.x_TD.clone().requires_grad_()
     weights = given.routing.weights_TK.clone().requires_grad_()
     routing = Routing(given.routing.expert_ids_TK, weights)
     rows, counts, handle = dispatch.dispatch(x, routing)
     matrices = [expert_matrix(case, e).requires_grad_() for e in case.placement.experts_of(collectives.rank)]
-    results = torch.cat([part @ matrix for part, matrix in zip(rows.split(counts), matrices, strict=True)])
+    counts = counts if isinstance(counts, list) else counts.tolist()
+    parts = rows[: sum(counts)].split(counts)
+    results = torch.cat([part @ matrix for part, matrix in zip(parts, matrices, strict=True)])
+    results = torch.cat((results, results.new_full((len(rows) - sum(counts), case.width), torch.nan)))
     # A second dispatch is in flight while the first has not been combined.
     other_rows, _, other_handle = dispatch.dispatch(x.detach() * 2, given.routing)
     out = dispatch.combine(results, handle)
     identity = dispatch.combine(other_rows, other_handle)
     torch.autograd.backward(out, given.grad_TD)
     return {
-        "rows": rows.detach(),
+        "rows": rows.detach()[: sum(counts)],
         "counts": counts,
         "out": out.detach(),
         "twice": identity.detach(),
@@ -142,11 +155,21 @@ def run_case(collectives: Collectives, dispatch_name: str, case: Case) -> dict[s
     }
 
 
+def names_of(case: Case, names: list[str]) -> list[str]:
+    """Those of `names` that a case is for: the fixed dispatch wants as many tokens on every rank."""
+    return [name for name in names if name != FixedDispatch.name or len(set(case.tokens)) == 1]
+
+
 def run_cases(collectives: Collectives, names: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
     """All cases of all the named dispatches on this rank; memory that nobody has written reads as NaN."""
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
-    return {(name, case.name): run_case(collectives, name, case) for name in names for case in cases(collectives.size)}
+    return {
+        (name, case.name): run_case(collectives, _dispatch(name, collectives, case), case)
+        for name in names
+        for case in cases(collectives.size)
+        if name in names_of(case, names)
+    }
 
 
 def expected_rows(case: Case, rank: int) -> tuple[list[torch.Tensor], list[int]]:

@@ -9,12 +9,21 @@ from mixtralkit.dist.collectives import Collectives
 from mixtralkit.errors import RankFailure
 from mixtralkit.moe.dispatch.agreement import gather_counts
 from tests.dispatches import PEER, SPREAD
-from tests.moe.dispatch.battery import TINY_SLOTS, Case, cases, expected_results, expected_rows, inputs, run_cases
+from tests.moe.dispatch.battery import (
+    TINY_SLOTS,
+    Case,
+    cases,
+    expected_results,
+    expected_rows,
+    inputs,
+    names_of,
+    run_cases,
+)
 from tests.ranks import run_ranks
 
-ALL = [*SPREAD, TINY_SLOTS] if PEER else SPREAD
+ALL = [*SPREAD, *([TINY_SLOTS] if PEER else []), "nccl", "fixed"]
 NAMES = {1: ["local", *ALL]} | dict.fromkeys((2, 3, 4), ALL)
-RUNS = [(size, name, case) for size, names in NAMES.items() for name in names for case in cases(size)]
+RUNS = [(size, name, case) for size, names in NAMES.items() for case in cases(size) for name in names_of(case, names)]
 
 # Sums of a dozen products of numbers near 1: float32 rounds at 1e-7 each, bfloat16 at 4e-3.
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 4e-2}
@@ -65,7 +74,7 @@ def test_the_sum_does_not_depend_on_the_dispatch(size: int, seen: dict[int, Any]
     """The same bits from every dispatch, for one expert's matrix product of the same shape on every side."""
     for case in cases(size):
         for results in seen[size]:
-            outs = [results[name, case.name]["twice"] for name in NAMES[size]]
+            outs = [results[name, case.name]["twice"] for name in names_of(case, NAMES[size])]
             assert all(torch.equal(out, outs[0]) for out in outs)
 
 
