@@ -1,8 +1,9 @@
 // A library with the functions of NCCL, and of CUDA's driver, that csrc/nccl calls, for machines without a GPU: what is
 // sent travels in files from process to process, and streams and events do nothing. It is strict where NCCL is: work
 // goes on in the background, nothing may be begun meanwhile, and messages must have the sizes that their receivers
-// expect. FAKE_NCCL says what goes wrong: "late" (work never ends), "broken" (it ends in an error), "refused" (a send
-// is an invalid argument); FAKE_NCCL_VERSION which version it pretends to be.
+// expect. FAKE_NCCL says what goes wrong: "late" (work is never on its stream), "hung" (the device never comes to its
+// end), "broken" (it ends in an error), "refused" (a send is an invalid argument); FAKE_NCCL_VERSION which version it
+// pretends to be.
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -22,7 +23,7 @@ namespace fs = std::filesystem;
 struct ncclComm {
     std::string folder;
     int ranks, rank;
-    std::map<std::string, int> messages;  // so far, by "from-to"
+    std::map<std::string, int> sent, received;  // messages so far, by "from-to"
     std::thread worker;
     std::atomic<ncclResult_t> state{ncclSuccess};
     std::atomic<bool> aborted{false};
@@ -45,13 +46,13 @@ ncclResult_t refuse(const char* words) {
     return ncclInvalidArgument;
 }
 
-std::string next_file(ncclComm* comm, int from, int to) {
+std::string next_file(const ncclComm* comm, std::map<std::string, int>& messages, int from, int to) {
     const std::string pair = std::to_string(from) + "-" + std::to_string(to);
-    return comm->folder + "/" + pair + "-" + std::to_string(comm->messages[pair]++);
+    return comm->folder + "/" + pair + "-" + std::to_string(messages[pair]++);
 }
 
 std::function<bool()> sending(ncclComm* comm, const void* data, size_t bytes, int to) {
-    return [name = next_file(comm, comm->rank, to), data, bytes] {
+    return [name = next_file(comm, comm->sent, comm->rank, to), data, bytes] {
         std::ofstream(name + "~", std::ios::binary).write(static_cast<const char*>(data), std::streamsize(bytes));
         fs::rename(name + "~", name);
         return true;
@@ -59,7 +60,7 @@ std::function<bool()> sending(ncclComm* comm, const void* data, size_t bytes, in
 }
 
 std::function<bool()> receiving(ncclComm* comm, void* data, size_t bytes, int from) {
-    return [comm, name = next_file(comm, from, comm->rank), data, bytes] {
+    return [comm, name = next_file(comm, comm->received, from, comm->rank), data, bytes] {
         while (!fs::exists(name)) {
             if (comm->aborted) return false;
             std::this_thread::sleep_for(std::chrono::microseconds(200));
@@ -129,7 +130,7 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
 
 ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t* config) {
     if (config->blocking != 0) return refuse("a communicator that blocks");
-    *comm = new ncclComm{id.internal, ranks, rank, {}, {}};
+    *comm = new ncclComm{id.internal, ranks, rank, {}, {}, {}};
     ++live;
     return ncclSuccess;
 }

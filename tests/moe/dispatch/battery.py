@@ -135,7 +135,7 @@ def run_case(collectives: Collectives, dispatch: Dispatch, case: Case) -> dict[s
     routing = Routing(given.routing.expert_ids_TK, weights)
     rows, counts, handle = dispatch.dispatch(x, routing)
     matrices = [expert_matrix(case, e).requires_grad_() for e in case.placement.experts_of(collectives.rank)]
-    counts = counts if isinstance(counts, list) else counts.tolist()
+    counts = counts.tolist() if isinstance(counts, torch.Tensor) else list(counts)
     parts = rows[: sum(counts)].split(counts)
     results = torch.cat([part @ matrix for part, matrix in zip(parts, matrices, strict=True)])
     results = torch.cat((results, results.new_full((len(rows) - sum(counts), case.width), torch.nan)))
