@@ -1,4 +1,7 @@
-"""The mixture of experts of one layer beside a loop over the experts in torch, which is what users write first."""
+"""The mixture of experts of one layer beside a loop over the experts in torch, which is what users write first.
+
+python -m benchmarks.gpu.moe_layer
+"""
 
 import statistics
 from collections.abc import Callable
@@ -7,6 +10,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from benchmarks.gpu.section import tell
 from mixtralkit.ops.blocks import moe_block
 from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.rms_norm import Norm, rms_norm
@@ -16,20 +20,23 @@ TOKENS = (1, 32, 128, 512, 4096)
 WARM, TIMES = 5, 20
 
 
-def moe_layer_table(device: torch.device) -> str:
-    """Milliseconds of both by the number of tokens, bfloat16, as a Markdown table."""
+def main() -> None:
+    """Milliseconds of both by the number of tokens, bfloat16."""
+    device = torch.device("cuda")
     weights = [
         _random(device, *shape) for _ in range(EXPERTS) for shape in ((HIDDEN, DIM), (DIM, HIDDEN), (HIDDEN, DIM))
     ]
     matrices, gate_ED = Matrices(weights), _random(device, EXPERTS, DIM)
     norm = Norm(torch.ones(DIM, dtype=torch.bfloat16, device=device), 1e-5)
     lines = ["| tokens | the layer, ms | loop over experts, ms | ratio |", "|---|---|---|---|"]
+    document = []
     for tokens in TOKENS:
         x_TD = _random(device, tokens, DIM)
         ours = _milliseconds(partial(moe_block, x_TD, norm, gate_ED, TOP_K, matrices))
         loop = _milliseconds(partial(loop_over_experts, x_TD, norm, gate_ED, weights))
         lines.append(f"| {tokens} | {ours:.3f} | {loop:.3f} | {loop / ours:.2f} |")
-    return "\n".join(lines) + "\n"
+        document.append({"tokens": tokens, "layer": ours, "loop": loop})
+    tell("\n".join(lines) + "\n", document)
 
 
 def loop_over_experts(
@@ -67,3 +74,7 @@ def _milliseconds(run: Callable[[], object]) -> float:
         pairs.append((begin, end))
     torch.cuda.synchronize()
     return statistics.median(begin.elapsed_time(end) for begin, end in pairs)
+
+
+if __name__ == "__main__":
+    main()

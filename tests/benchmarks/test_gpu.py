@@ -1,32 +1,87 @@
 """The parts of benchmarks/gpu and tools/gpu_check.sh that need no GPU."""
 
+import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.gpu.__main__ import LARGE, SMALL, main, page, variants
+from benchmarks.gpu import transformers_steps
+from benchmarks.gpu.__main__ import SECTIONS, main, sections, write
 from benchmarks.gpu.moe_layer import EXPERTS, TOP_K, loop_over_experts
+from benchmarks.gpu.section import Section, Told, run
+from benchmarks.gpu.throughput import MOST_SEATS, build, seats_for
+from benchmarks.gpu.throughput import run as run_throughput
+from mixtralkit.bench.shapes import SHAPES
+from mixtralkit.ops import library
 from mixtralkit.ops.blocks import moe_block
 from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.rms_norm import Norm
-from tests.cli.test_bench import DOCUMENT
+from tests.random_model import TINY
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "gpu_check.sh"
 
 
 def test_what_fits_is_measured() -> None:
-    assert variants(80e9, quick=False) == [SMALL, *LARGE[1:]]
-    assert variants(150e9, quick=False) == [SMALL, *LARGE]
-    assert variants(150e9, quick=True) == [SMALL]
+    """8x7B in bfloat16 takes 93 GB."""
+
+    def titles(memory: float, *, quick: bool = False, only: tuple[str, ...] = ()) -> list[str]:
+        return [section.title for section in sections(memory, quick=quick, only=only)]
+
+    assert titles(150e9) == [section.title for section in SECTIONS]
+    assert set(titles(150e9)) - set(titles(80e9)) == {"Steps of 8x7b, bfloat16"}
+    assert titles(150e9, quick=True) == ["A mixture of experts", "Steps of 791m, bfloat16"]
+    assert titles(80e9, only=("throughput",)) == ["Throughput of 8x7b, int8"]
 
 
-def test_the_page_has_all_figures() -> None:
-    text = page("A GPU", "today", [DOCUMENT, DOCUMENT], "| a layer |\n")
-    assert text.startswith("# A GPU, today\n")
-    assert "| a layer |" in text
-    assert text.count("model   shape") == 2
+def test_every_section_is_a_module() -> None:
+    for section in SECTIONS:
+        assert (SCRIPT.parents[1] / section.module.replace(".", "/")).with_suffix(".py").is_file()
+
+
+def test_a_section_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it told is kept where it did not fail; the others' figures are written all the same."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(SCRIPT.parents[1]))
+    (tmp_path / "good.py").write_text("from benchmarks.gpu.section import tell; tell('a table', [1])")
+    (tmp_path / "bad.py").write_text("print('so far'); raise SystemExit(3)")
+    (tmp_path / "slow.py").write_text("import time; time.sleep(60)")
+    parts = [(section, run(section)) for section in (Section("A", "good"), Section("B", "bad"))]
+    slow = run(Section("C", "slow", limit=0.5))
+    assert [told.failed for _, told in parts] == [False, True]
+    assert "status 3" in parts[1][1].markdown
+    assert "so far" in parts[1][1].markdown
+    assert slow == Told("Took longer than 0 s.\n", failed=True)
+    file = write(tmp_path / "results", "A GPU", "a command", parts)
+    assert "`a command`" in file.read_text()
+    assert "## A\n\na table" in file.read_text()
+    assert json.loads(file.with_suffix(".json").read_text()) == {"A": [1], "B": None}
+
+
+def test_seats_are_as_many_as_there_is_room_for() -> None:
+    assert seats_for(1e8, 1000, 850) == 100
+    assert seats_for(1e12, 1000, 850) == MOST_SEATS
+    assert seats_for(1e5, 1000, 850) == 1
+
+
+def test_throughput_counts_all_tokens() -> None:
+    """On the CPU, with the demo's tokenizer: every request gets what it asked for."""
+    model = build(replace(TINY, vocab_size=512), "none", torch.device("cpu"))
+    seconds, decoding = run_throughput(model, seats=2, prompt=3, output=4)
+    assert 0 < decoding < seconds
+
+
+@torch.inference_mode()
+def test_steps_beside_transformers_run(kernels: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both loops, on a model of no size; what they time is not looked at here."""
+    monkeypatch.setattr(transformers_steps, "STEPS", 1)
+    monkeypatch.setattr(transformers_steps, "WARM", 1)
+    monkeypatch.setattr(library, "ops_if_available", lambda: None)
+    config = replace(TINY, num_layers=1, head_dim=16, context=256)
+    assert transformers_steps.ours(config, 2, kernels) > 0
+    assert transformers_steps.transformers(config, 2, kernels, "eager", compiled=False) > 0
 
 
 @torch.inference_mode()
@@ -58,3 +113,7 @@ def test_the_script_tells_its_options() -> None:
     wrong = subprocess.run(["bash", str(SCRIPT), "--quik"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert "--quik is no option" in wrong.stderr
+
+
+def test_the_shapes_are_there() -> None:
+    assert {"791m", "8x7b"} <= set(SHAPES)
