@@ -81,10 +81,27 @@ def by_package(kind: QuantKind) -> Rounding:
     return lambda weights: quantize(weights, kind).dequantize()
 
 
+def fp8(outputs: int, inputs: int) -> Rounding:
+    """float8_e4m3fn with a float32 scale for each block of so many outputs and inputs; 0 is all of them."""
+
+    def round_to_codes(weights: torch.Tensor) -> torch.Tensor:
+        high, wide = outputs or weights.shape[0], inputs or weights.shape[1]
+        padded = torch.nn.functional.pad(weights.float(), (0, -weights.shape[1] % wide, 0, -weights.shape[0] % high))
+        blocks = padded.unflatten(1, (-1, wide)).unflatten(0, (-1, high))
+        scale = blocks.abs().amax((1, 3), keepdim=True) / 448
+        found = (blocks / scale).to(torch.float8_e4m3fn).float() * scale
+        return found.flatten(2).flatten(0, 1)[: weights.shape[0], : weights.shape[1]]
+
+    return round_to_codes
+
+
 SEARCH = (0.0, 0.03, 0.06)
 FORMS: dict[str, tuple[float, Rounding]] = {
     "int8, groups of 32": (8.5, symmetric(8, 32)),
     "int8, groups of 64 (the package)": (8.25, by_package(QuantKind.INT8)),
+    "fp8, groups of 64": (8.5, fp8(1, 64)),
+    "fp8, blocks of 128 x 128": (8, fp8(128, 128)),
+    "fp8, a scale an output (the package)": (8, by_package(QuantKind.FP8)),
     "int4, groups of 32, symmetric": (4.5, symmetric(4, 32)),
     "int4, groups of 64, symmetric": (4.25, symmetric(4, 64)),
     "int4, groups of 32, minimum": (5.0, with_minimum(32, SEARCH)),

@@ -29,10 +29,9 @@ def load(
 ) -> tuple[Transformer, Tokenizer]:
     """Load a checkpoint folder, in any of the forms of docs/checkpoints.md, with the tokenizer.model in it.
 
-    `dtype` is one of torch's or its name; None and "auto" keep the file's. `quantize` "int8" or "int4" quantizes the
-    matrices while they are read (CPU only).
-    `model(tokens_BT)` gives float32 logits `[B, T, V]`. Raises `CheckpointError`, `ConfigError`, `UsageError` or
-    `TokenizerError`, the last before any weights are read.
+    `dtype` is one of torch's or its name; None and "auto" keep the file's. `quantize` "int8", "int4" or "fp8" quantizes
+    the matrices while they are read. `model(tokens_BT)` gives float32 logits `[B, T, V]`. Raises `CheckpointError`,
+    `ConfigError`, `UsageError` or `TokenizerError`, the last before any weights are read.
     """
     wanted = weights_dtype(dtype)
     kind = None if quantize is None else quant_kind(quantize)

@@ -38,7 +38,7 @@ class LLM:
     they compute in the background until rank 0 closes.
 
     `dtype` is one of torch's or its name; None and "auto" are the checkpoint's own. `device` is "auto", "cpu" or
-    "cuda", `quantize` "int8" or "int4". The engine works on `batch_size` requests a rank at a time, has room for
+    "cuda", `quantize` "int8", "int4" or "fp8". The engine works on `batch_size` requests a rank at a time, has room for
     `kv_tokens` tokens (None: a share of the free memory), and guesses up to `drafts` tokens a step. `dispatch` and
     `strategies` are how tokens travel and what is done about it. `timeout` seconds is how long ranks wait for each
     other; `on_progress` is told the bytes loaded, of how many. Raises the errors of the checkpoint, the tokenizer, the

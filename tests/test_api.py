@@ -31,7 +31,7 @@ def test_logits_are_those_of_transformers_and_greedy_text_follows_them(tmp_path:
 
 
 def test_an_unknown_quantization_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="quantize is 'int3'; int8 or int4 is possible, or None"):
+    with pytest.raises(UsageError, match="quantize is 'int3'; possible are int8, int4, fp8, or None"):
         mixtralkit.load("nowhere", quantize="int3")
 
 

@@ -44,7 +44,7 @@ def random_model(
     if spread is not None:
         spread(model)
     empty = {name: parameter.shape for name, parameter in model.named_parameters()}
-    share = sum(shape.numel() * (part_dtype(name) or dtype).itemsize for name, shape in empty.items())
+    share = sum(shape.numel() * (part_dtype(name, quantize) or dtype).itemsize for name, shape in empty.items())
     _check_room(share, ranks_on_device, device)
     source = _Source(dtype, device, quantize)
     for name, shape in empty.items():
@@ -59,20 +59,18 @@ class _Source:
     def __init__(self, dtype: torch.dtype, device: torch.device, quantize: QuantKind | None) -> None:
         generator = torch.Generator().manual_seed(0)
         numbers = torch.randn(PATTERN, generator=generator) * STD
-        # The int8 code 0 does not occur; int4 codes lie two in a byte.
-        codes = torch.randint(1, 256, (PATTERN,), generator=generator, dtype=torch.uint8)
+        codes, self._step = _codes(numbers, quantize, generator)
         self._dtype = dtype
         self._device = device
         self._patterns = {"weight": numbers.to(device, dtype), "codes": codes.to(device)}
-        # Evenly drawn codes of that many steps have the standard deviation of all weights.
-        self._step = 0.0 if quantize is None else STD * 12**0.5 / 2**quantize.bits
+        self._quantize = quantize
         self._tensors = 0
 
     def tensor(self, leaf: str, shape: torch.Size) -> torch.Tensor:
         """The next tensor; `leaf` is the last part of its name."""
         constants = {"scales": self._step, "mins": -7.5 * self._step}
         if leaf in constants or len(shape) == 1:
-            dtype = part_dtype(f".{leaf}") or self._dtype
+            dtype = part_dtype(f".{leaf}", self._quantize) or self._dtype
             return torch.full(shape, constants.get(leaf, 1.0), dtype=dtype, device=self._device)
         self._tensors += 1
         pattern = self._patterns[leaf].roll(self._tensors * STRIDE)
@@ -80,7 +78,16 @@ class _Source:
         whole = len(flat) // PATTERN * PATTERN
         flat[:whole].view(-1, PATTERN).copy_(pattern)
         flat[whole:] = pattern[: len(flat) - whole]
-        return flat.view(shape)
+        return flat.view(part_dtype(f".{leaf}", self._quantize) or self._dtype).view(shape)
+
+
+def _codes(numbers: torch.Tensor, quantize: QuantKind | None, generator: torch.Generator) -> tuple[torch.Tensor, float]:
+    """Bytes for the codes, and the scale with which they have the standard deviation of all weights."""
+    if quantize is QuantKind.FP8:
+        return (numbers / STD).to(torch.float8_e4m3fn).view(torch.uint8), STD
+    # Evenly drawn. The int8 code 0 does not occur; int4 codes lie two in a byte.
+    codes = torch.randint(1, 256, (PATTERN,), generator=generator, dtype=torch.uint8)
+    return codes, 0.0 if quantize is None else STD * 12**0.5 / 2**quantize.bits
 
 
 def _check_room(share: int, ranks: int, device: torch.device) -> None:

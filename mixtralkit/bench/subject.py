@@ -47,7 +47,7 @@ class Subject:
 
     @property
     def quantized(self) -> str:
-        """How the matrices are kept: "int8", "int4", or "none" in the dtype of the embeddings."""
+        """How the matrices are kept: "int8", "int4", "fp8", or "none" in the dtype of the embeddings."""
         modules = (module for module in self.model.modules() if isinstance(module, QuantizedLinear))
         return next((module.weight.kind.value for module in modules), "none")
 

@@ -116,7 +116,7 @@ def _shares(placements: Sequence[Placement], shared: int, per_expert: int) -> tu
 def _quantized(weights: WeightSource) -> QuantizedShare | None:
     if weights.quantization is None:
         return None
-    parts = [name for name in weights.shapes if part_dtype(name) is not None]
+    parts = [name for name in weights.shapes if part_dtype(name, weights.quantization) is not None]
     matrices = {split_name(name)[0] for name in parts}
     shapes = expected(weights.checkpoint.config)
     return QuantizedShare(

@@ -37,7 +37,7 @@ def convert(
     output = Path(output)
     unfinished = output.with_name(output.name + UNFINISHED)
     weights = _open(folder, kind)
-    specs = {name: TensorSpec(part_dtype(name) or weights.dtype, shape) for name, shape in weights.shapes.items()}
+    specs = {name: TensorSpec(part_dtype(name, kind) or weights.dtype, shape) for name, shape in weights.shapes.items()}
     total = sum(spec.nbytes for spec in specs.values())
     _check_target(output, unfinished, total)
     counter = ByteCounter(total, on_progress)

@@ -56,7 +56,7 @@ def load_model(
     with torch.device("meta"):
         model = Transformer(weights.checkpoint.config)
     if weights.quantization is not None:
-        _tell_of_wide(weights)
+        _tell_of_quantized(weights, weights.quantization, device)
         quantize_modules(model, weights.quantization)
     if spread is not None:
         spread(model)
@@ -92,11 +92,18 @@ def fill(
     checks.settle()
 
 
-def _tell_of_wide(weights: WeightSource) -> None:
-    wide = [name for name in weights.shapes if part_dtype(name) is None and not name.endswith(WIDE)]
+def _tell_of_quantized(weights: WeightSource, kind: QuantKind, device: torch.device) -> None:
+    logger = get_logger(__name__)
+    if kind is QuantKind.FP8 and device.type == "cpu":
+        notice(
+            logger,
+            "fp8 weights are for GPUs: a CPU makes float32 of them in each product, about a hundred times slower than "
+            "int8, which takes as much memory and is more exact; prefer --quantize int8 here",
+        )
+    wide = [name for name in weights.shapes if part_dtype(name, kind) is None and not name.endswith(WIDE)]
     if wide:
         notice(
-            get_logger(__name__),
+            logger,
             f"{len(wide)} matrices are not quantized, since their inputs do not divide into groups of {GROUP}: "
             f"{name_some(wide, 3)}",
         )
@@ -106,7 +113,9 @@ def _check_room(model: nn.Module, weights: WeightSource, dtype: torch.dtype, dev
     names = [name for name, _ in model.named_parameters()]
     mapped = {name for name in names if weights.stays_mapped(name, dtype, device)}
     check_room(
-        private=sum(weights.numel(n) * (part_dtype(n) or dtype).itemsize for n in names if n not in mapped),
+        private=sum(
+            weights.numel(n) * (part_dtype(n, weights.quantization) or dtype).itemsize for n in names if n not in mapped
+        ),
         mapped=sum(weights.stored_nbytes(name) for name in mapped),
         device=device,
     )

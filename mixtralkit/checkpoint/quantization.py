@@ -1,6 +1,6 @@
 """Quantized checkpoints: what params.json says of them, and what their tensors are called.
 
-A matrix `NAME.weight` is kept as `NAME.codes`, `NAME.scales` and, in int4, `NAME.mins`, in the layout of
+A matrix `NAME.weight` is kept as `NAME.codes`, `NAME.scales` and, in int4, `NAME.mins`, in the layouts of
 ops/quantized_weight.py; everything else is as Mistral has it. docs/checkpoints.md tells the same to other readers.
 """
 
@@ -17,12 +17,13 @@ from mixtralkit.ops.quantized_weight import GROUP, QuantKind, part_shapes
 
 LAYOUT = 1
 _WEIGHT = "weight"
-_DTYPES = {"codes": torch.uint8, "scales": torch.float16, "mins": torch.float16}
+_DTYPES = {kind: {part: dtype for part, (dtype, _) in part_shapes(1, GROUP, kind).items()} for kind in QuantKind}
 
 
 def quantization_section(kind: QuantKind) -> dict[str, Any]:
     """The section of params.json that says how the weights are quantized."""
-    return {"kind": kind.value, "group": GROUP, "layout": LAYOUT}
+    group = {} if kind is QuantKind.FP8 else {"group": GROUP}
+    return {"kind": kind.value, **group, "layout": LAYOUT}
 
 
 def read_quantization(folder: Path, form: str, *, needed: bool) -> QuantKind | None:
@@ -76,6 +77,6 @@ def split_name(name: str) -> tuple[str, str]:
     return f"{owner}.{_WEIGHT}", part
 
 
-def part_dtype(name: str) -> torch.dtype | None:
-    """The dtype of tensor `name` if it is a part of a quantized matrix, None for any other."""
-    return _DTYPES.get(name.rpartition(".")[2])
+def part_dtype(name: str, kind: QuantKind | None) -> torch.dtype | None:
+    """The dtype of tensor `name` if it is a part of a matrix quantized to `kind`, None for any other."""
+    return None if kind is None else _DTYPES[kind].get(name.rpartition(".")[2])

@@ -35,19 +35,19 @@ class QuantizingWeights:
 
     def stored_nbytes(self, name: str) -> int:
         """How many bytes tensor `name` takes in a quantized checkpoint."""
-        dtype = part_dtype(name)
+        dtype = part_dtype(name, self.quantization)
         return self._weights.stored_nbytes(name) if dtype is None else self.numel(name) * dtype.itemsize
 
     def stays_mapped(self, name: str, dtype: torch.dtype, device: torch.device) -> bool:
         """Whether tensor `name` needs no memory of its own: no part of a quantized matrix does."""
-        return part_dtype(name) is None and self._weights.stays_mapped(name, dtype, device)
+        return part_dtype(name, self.quantization) is None and self._weights.stays_mapped(name, dtype, device)
 
     def read(self, name: str, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Tensor `name`; `dtype` is for what is not quantized.
 
         Raises `CheckpointError` for weights that are not finite, or too large for float16's scales.
         """
-        if part_dtype(name) is None:
+        if part_dtype(name, self.quantization) is None:
             return self._weights.read(name, dtype, device)
         whole, part = split_name(name)
         cpu = torch.device("cpu")
@@ -59,11 +59,11 @@ class QuantizingWeights:
 
     def stretch(self, name: str) -> Stretch:
         """The bytes of the files that tensor `name` is made of: for a part of a matrix, all of the matrix."""
-        return self._weights.stretch(name if part_dtype(name) is None else split_name(name)[0])
+        return self._weights.stretch(name if part_dtype(name, self.quantization) is None else split_name(name)[0])
 
     def make(self, name: str, dtype: torch.dtype, data: torch.Tensor, checks: FiniteChecks) -> torch.Tensor:
         """What `read` gives, from the bytes (uint8) of its stretch, on the device where they are."""
-        if part_dtype(name) is None:
+        if part_dtype(name, self.quantization) is None:
             return self._weights.make(name, dtype, data, checks)
         whole, part = split_name(name)
         if self._last is None or self._last[0] != whole:

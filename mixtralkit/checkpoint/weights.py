@@ -15,6 +15,7 @@ from mixtralkit.checkpoint.split_files import name_some
 from mixtralkit.checkpoint.tensor_info import TensorInfo
 from mixtralkit.config import ModelConfig
 from mixtralkit.errors import CheckpointError
+from mixtralkit.ops.quantized_weight import QuantKind
 
 
 class Weights:
@@ -42,7 +43,7 @@ class Weights:
         if checkpoint.tied_embeddings:
             _tie_output(self._recipes, stored)
         wanted = {recipe.stored for recipe in self._recipes.values()}
-        problems = name_problems(stored, shapes_there, wanted)
+        problems = name_problems(stored, shapes_there, wanted, self.quantization)
         if problems:
             raise CheckpointError(f"{checkpoint.folder} does not fit its own configuration: {'; '.join(problems)}")
 
@@ -51,7 +52,7 @@ class Weights:
         """The dtype that most bytes of the checkpoint have, not counting quantized matrices."""
         nbytes: Counter[torch.dtype] = Counter()
         for name, info in self._reader.tensors.items():
-            if part_dtype(name) is None:
+            if part_dtype(name, self.quantization) is None:
                 nbytes[info.dtype] += info.nbytes
         return nbytes.most_common(1)[0][0]
 
@@ -69,7 +70,7 @@ class Weights:
 
     def stays_mapped(self, name: str, dtype: torch.dtype, device: torch.device) -> bool:
         """Whether neither layout nor dtype nor device asks for a copy of tensor `name`."""
-        dtype = part_dtype(name) or dtype
+        dtype = part_dtype(name, self.quantization) or dtype
         as_it_is = self._recipes[name].transform is Transform.NONE and self._info(name).dtype == dtype
         return as_it_is and device.type == "cpu"
 
@@ -78,7 +79,7 @@ class Weights:
 
         `dtype` is not for the parts of a quantized matrix, which have theirs.
         """
-        dtype = part_dtype(name) or dtype
+        dtype = part_dtype(name, self.quantization) or dtype
         recipe = self._recipes[name]
         read = self._reader.view if self.stays_mapped(name, dtype, device) else self._reader.copy
         return recipe.apply(read(recipe.stored, recipe.rows)).to(device=device, dtype=dtype)
@@ -92,7 +93,7 @@ class Weights:
         """What `read` gives, from the bytes (uint8) of its stretch, on the device where they are."""
         recipe = self._recipes[name]
         stored = self._reader.shaped(recipe.stored, recipe.rows, data)
-        return recipe.apply(stored).to(part_dtype(name) or dtype)
+        return recipe.apply(stored).to(part_dtype(name, self.quantization) or dtype)
 
     def _info(self, name: str) -> TensorInfo:
         return self._reader.tensors[self._recipes[name].stored]
@@ -112,12 +113,16 @@ def recognise(names: Collection[str], config: ModelConfig) -> Naming:
 
 
 def name_problems(
-    stored: Mapping[str, TensorInfo], shapes: Mapping[str, tuple[int, ...]], wanted: Collection[str]
+    stored: Mapping[str, TensorInfo],
+    shapes: Mapping[str, tuple[int, ...]],
+    wanted: Collection[str],
+    kind: QuantKind | None,
 ) -> list[str]:
     """What is wrong with the stored tensors, one phrase a kind of problem, in the files' names.
 
-    `shapes` has the names that belong to the naming, `wanted` those that are needed.
+    `shapes` has the names that belong to the naming, `wanted` those that are needed; `kind` is how they are quantized.
     """
+    parts = {name: part_dtype(name, kind) for name in shapes}
     there = [name for name in shapes if name in stored]
     kinds = {
         "missing": [name for name in shapes if name in wanted and name not in stored],
@@ -127,14 +132,12 @@ def name_problems(
             for name in there
             if stored[name].shape != shapes[name]
         ],
-        "not floating-point": _of_dtype(stored, [n for n in there if not _is_float(n, stored[n].dtype)]),
-        "of another dtype": _of_dtype(stored, [n for n in there if part_dtype(n) not in (None, stored[n].dtype)]),
+        "not floating-point": _of_dtype(
+            stored, [n for n in there if parts[n] is None and not stored[n].dtype.is_floating_point]
+        ),
+        "of another dtype": _of_dtype(stored, [n for n in there if parts[n] not in (None, stored[n].dtype)]),
     }
     return [f"{len(names)} {kind}: {name_some(names)}" for kind, names in kinds.items() if names]
-
-
-def _is_float(name: str, dtype: torch.dtype) -> bool:
-    return part_dtype(name) is not None or dtype.is_floating_point
 
 
 def _of_dtype(stored: Mapping[str, TensorInfo], names: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from mixtralkit.errors import UsageError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
-QUANTIZATIONS = ("int8", "int4")
+QUANTIZATIONS = ("int8", "int4", "fp8")
 DISPATCHES = ("auto", "local", "collective", "all_gather", "peer")
 MOE_BACKENDS = ("mixtralkit", "fastmoe")
 SHORTEST_TIMEOUT = 5.0  # seconds: ranks that do nothing speak every second or so
@@ -68,7 +68,8 @@ def device_option() -> Any:
 def quantize_option() -> Any:
     """One of `QUANTIZATIONS` or None."""
     return option(
-        f"{' or '.join(QUANTIZATIONS)}: quantize the weights while they are loaded; 'convert' does it for good",
+        f"{', '.join(QUANTIZATIONS)}: quantize the weights while they are loaded (fp8 is for GPUs); 'convert' does it "
+        "for good",
         metavar="KIND",
         parse=one_of(*QUANTIZATIONS),
         default=None,

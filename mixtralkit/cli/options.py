@@ -215,7 +215,9 @@ class ConvertOptions(FolderOptions):
 
     output: Path = option("the folder to write, a new one", metavar="DIR", parse=path)
     quantize: str = option(
-        f"{' or '.join(QUANTIZATIONS)}: 8.25 or 4.5 bits a weight", metavar="KIND", parse=one_of(*QUANTIZATIONS)
+        "int8, int4 or fp8: 8.25, 4.5 or 8 bits a weight; fp8 is for GPUs",
+        metavar="KIND",
+        parse=one_of(*QUANTIZATIONS),
     )
 
 

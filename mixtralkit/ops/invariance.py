@@ -55,6 +55,13 @@ def pad_rows(x_RD: torch.Tensor, value: float = 0) -> torch.Tensor:
     return F.pad(x_RD, (0, 0, 0, padding), value=value) if padding else x_RD
 
 
+def dense_linear(x_RD: torch.Tensor, weight_FD: torch.Tensor) -> torch.Tensor:
+    """`x_RD @ weight_FD.T`, both of one dtype."""
+    if not is_promised(x_RD, weight_FD):
+        return F.linear(x_RD, weight_FD)
+    return F.linear(pad_rows(x_RD), pad_rows(weight_FD))[: x_RD.shape[0], : weight_FD.shape[0]]
+
+
 def map_elements(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """`function(x)` for an elementwise function, every element computed by the same vector instructions."""
     if not is_promised(x):

@@ -1,9 +1,8 @@
 """Products with weight matrices, the same bits for a row whatever other rows are in the call."""
 
 import torch
-import torch.nn.functional as F
 
-from mixtralkit.ops.invariance import is_promised, pad_rows
+from mixtralkit.ops.invariance import dense_linear
 from mixtralkit.ops.matrices import KINDS, Matrices
 from mixtralkit.ops.native import native
 from mixtralkit.ops.quantized_product import quantized_linear_reference
@@ -57,7 +56,4 @@ def _is_for_triton(x_RD: torch.Tensor, weights: Matrices, others: list[torch.Ten
 def _linear(x_RD: torch.Tensor, weight_FD: Matrix) -> torch.Tensor:
     if isinstance(weight_FD, QuantizedWeight):
         return quantized_linear_reference(x_RD, weight_FD).to(x_RD.dtype)
-    weight_FD = weight_FD.to(x_RD.dtype)
-    if not is_promised(x_RD, weight_FD):
-        return F.linear(x_RD, weight_FD)
-    return F.linear(pad_rows(x_RD), pad_rows(weight_FD))[: x_RD.shape[0], : weight_FD.shape[0]]
+    return dense_linear(x_RD, weight_FD.to(x_RD.dtype))

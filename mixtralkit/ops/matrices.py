@@ -8,6 +8,7 @@ import torch
 from mixtralkit.ops.quantized_weight import Matrix, QuantizedWeight, QuantKind
 
 KINDS = (torch.float32, torch.bfloat16, torch.float16, *QuantKind)
+NOT_NATIVE = (QuantKind.FP8,)  # kinds that the Triton kernels have and the extension has not
 ALIGNMENT = 16  # bytes that the Triton kernels load at once
 Parts = tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]
 
@@ -28,10 +29,21 @@ class Matrices:
         return any(isinstance(weight, torch.Tensor) and weight.requires_grad for weight in self.matrices)
 
     @cached_property
-    def native_parts(self) -> Parts | None:
-        """Data, scales and mins as the extension's operators take them.
+    def quantization(self) -> QuantKind | None:
+        """How the first of them is quantized, None if it is not."""
+        first = self.matrices[0]
+        return first.kind if isinstance(first, QuantizedWeight) else None
 
-        None unless all matrices are of one kind that it has, and lie in memory row after row.
+    @cached_property
+    def native_parts(self) -> Parts | None:
+        """`parts` as the extension's operators take them, None where they have not that kind."""
+        return None if self.quantization in NOT_NATIVE else self.parts
+
+    @cached_property
+    def parts(self) -> Parts | None:
+        """Data, scales and mins of all matrices.
+
+        None unless all matrices are of one of `KINDS`, and lie in memory row after row.
         There are no scales and mins where the matrices are not quantized.
         """
         kinds = {weight.kind if isinstance(weight, QuantizedWeight) else weight.dtype for weight in self.matrices}
@@ -48,12 +60,12 @@ class Matrices:
     def addresses(self) -> torch.Tensor | None:
         """Where the data, scales and mins of each matrix begin, int64 `[matrices, 3]`, on their device.
 
-        The Triton kernels read them there. None where `native_parts` is None, and where a matrix does not begin at a
+        The Triton kernels read them there. None where `parts` is None, and where a matrix does not begin at a
         multiple of 16 bytes. What a matrix does not have is at 0. The first use waits for the device.
         """
-        if self.native_parts is None:
+        if self.parts is None:
             return None
-        data, *others = self.native_parts
+        data, *others = self.parts
         columns = [[part.data_ptr() for part in parts] or [0] * len(data) for parts in (data, *others)]
         if any(address % ALIGNMENT for column in columns for address in column):
             return None

@@ -1,4 +1,4 @@
-"""From floating-point numbers to the integers of a quantized product: weights once, activations in each call.
+"""From floating-point numbers to those of a quantized product: weights once, activations in each call.
 
 Every step is an operation that IEEE 754 rounds in one way only, and sums are folded in a fixed order: a matrix gets the
 same codes whatever the number of threads, and on a GPU too, so that quantizing while loading equals what a file holds.
@@ -20,26 +20,28 @@ _GPU_CHUNK = 1 << 23  # there a chunk is some 150 launches, each of which should
 # of 196 cuts lowers the error by another half of a hundredth (benchmarks/results).
 _CUTS = (0.0, 0.03, 0.06)
 _REFINEMENTS = 2
+_FP8_MOST = 448.0  # the largest number of float8_e4m3fn
 
 
 def quantize(weight_FD: torch.Tensor, kind: QuantKind) -> QuantizedWeight:
     """The quantized matrix that is nearest by squared error, as far as the search finds it.
 
-    A group that holds NaN, infinity, or what is beyond the reach of float16 gets a scale or minimum that is not finite.
-    Raises `ValueError` when D is no multiple of the group. Extra memory is a few megabytes a thread, on a GPU some 200.
+    A group that holds NaN, infinity, or what is beyond the reach of float16 gets a scale or minimum that is not finite;
+    in fp8 an output that holds NaN or infinity. Raises `ValueError` when D is no multiple of the group. Extra memory is
+    a few megabytes a thread, on a GPU some 200.
     """
     weight_FD = weight_FD.detach()
     outputs, inputs = weight_FD.shape
     made = empty_quantized(outputs, inputs, kind, weight_FD.device)
-    on_cpu = weight_FD.device.type == "cpu"
+    on_cpu, by_row = weight_FD.device.type == "cpu", kind is QuantKind.FP8
     rows = max(1, (_CHUNK if on_cpu else _GPU_CHUNK) // (inputs * OUTPUT_BLOCK)) * OUTPUT_BLOCK
-    quantizer = _quantize_int8 if kind is QuantKind.INT8 else _quantize_int4
 
     def quantize_chunk(begin: int) -> None:
-        blocks = slice(begin // OUTPUT_BLOCK, (begin + rows) // OUTPUT_BLOCK)
-        chunk = quantizer(_by_group(weight_FD[begin : begin + rows]))
+        chunk_FD = weight_FD[begin : begin + rows]
+        found = _quantize_fp8(chunk_FD) if by_row else _INTEGERS[kind](_by_group(chunk_FD))
+        first = begin if by_row else begin // OUTPUT_BLOCK
         for name, part in made.parts.items():
-            part[blocks] = chunk[name]
+            part[first : first + len(found[name])] = found[name]
 
     if on_cpu:
         _in_threads(quantize_chunk, range(0, outputs, rows))
@@ -87,6 +89,14 @@ def _by_group(weight_FD: torch.Tensor) -> torch.Tensor:
     return blocks_BOgG.permute(3, 0, 2, 1).float().contiguous()
 
 
+def _quantize_fp8(weight_FD: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The largest magnitude of an output becomes the largest number of the codes, the others the nearest ones."""
+    w_FD = weight_FD.float()
+    scales_F = _divided(w_FD.abs().amax(1), _FP8_MOST)
+    codes_FD = (w_FD / _divisor(scales_F)[:, None]).clamp_(-_FP8_MOST, _FP8_MOST).nan_to_num_(0)
+    return {"codes": codes_FD.to(torch.float8_e4m3fn), "scales": scales_F}
+
+
 def _quantize_int8(w_GBgO: torch.Tensor) -> dict[str, torch.Tensor]:
     """The largest magnitude of a group becomes 127; a search would lower the error by 7 %, less than rows bring in."""
     scales_BgO = _divided(w_GBgO.abs().amax(0), 127).half()
@@ -105,6 +115,9 @@ def _quantize_int4(w_GBgO: torch.Tensor) -> dict[str, torch.Tensor]:
     low_GBgO, high_GBgO = codes_GBgO.chunk(2)
     codes = _pack(low_GBgO + high_GBgO * 16)
     return {"codes": codes, "scales": scales_BgO.flatten(1), "mins": mins_BgO.flatten(1)}
+
+
+_INTEGERS = {QuantKind.INT8: _quantize_int8, QuantKind.INT4: _quantize_int4}
 
 
 @dataclass(frozen=True)
@@ -157,10 +170,10 @@ def _divided(x: torch.Tensor, number: float) -> torch.Tensor:
     return x / x.new_full((), number)
 
 
-def _divisor(scales_BgO: torch.Tensor) -> torch.Tensor:
+def _divisor(scales: torch.Tensor) -> torch.Tensor:
     """Scales as they are stored, in float32, with 1 in place of 0: what is divided by that is far below 1."""
-    stored_BgO = scales_BgO.float()
-    return torch.where(stored_BgO == 0, 1, stored_BgO)
+    stored = scales.float()
+    return torch.where(stored == 0, 1, stored)
 
 
 def _pack(bytes_GBgO: torch.Tensor) -> torch.Tensor:

@@ -3,12 +3,27 @@
 import torch
 import torch.nn.functional as F
 
+from mixtralkit.ops.invariance import dense_linear
 from mixtralkit.ops.quantize import quantize_rows
-from mixtralkit.ops.quantized_weight import GROUP, OUTPUT_BLOCK, QuantizedWeight
+from mixtralkit.ops.quantized_weight import GROUP, OUTPUT_BLOCK, QuantizedWeight, QuantKind
+
+_CHUNK = 1 << 20  # codes at a time that become float32, a few megabytes
 
 
 def quantized_linear_reference(x_RD: torch.Tensor, weight: QuantizedWeight) -> torch.Tensor:
-    """`x_RD @ weight.T` with the rows quantized too, float32 `[R, outputs]`; no gradients.
+    """`x_RD @ weight.T`, float32 `[R, outputs]`; no gradients. With integers the rows are quantized too."""
+    return _with_fp8(x_RD, weight) if weight.kind is QuantKind.FP8 else _with_integers(x_RD, weight)
+
+
+def _with_fp8(x_RD: torch.Tensor, weight: QuantizedWeight) -> torch.Tensor:
+    """The sums of inputs times codes in float32, each times its output's scale."""
+    chunks = weight.codes.split(max(1, _CHUNK // weight.inputs))
+    sums_RF = torch.cat([dense_linear(x_RD.float(), codes_FD.float()) for codes_FD in chunks], dim=1)
+    return sums_RF * weight.scales
+
+
+def _with_integers(x_RD: torch.Tensor, weight: QuantizedWeight) -> torch.Tensor:
+    """By groups of inputs.
 
     Within a group both sides are integers, and their dot product is exact: in float32 too, in any order, since no sum
     reaches 2^24. Then, group after group and in float32, `y = fma(weight's scale * row's scale, dot, y)` and, in int4,

@@ -67,6 +67,21 @@ def test_the_other_kind_is_seen_in_the_shapes(folder: Path) -> None:
         load_model(folder, dtype=None, device=torch.device("cpu"))
 
 
+def test_fp8_is_read_by_other_programs(tmp_path: Path) -> None:
+    """The library has the codes' dtype, and a weight is a code times its output's scale."""
+    make_checkpoint(tmp_path / "original", Kind.MISTRAL_PTH, EVEN)
+    convert(tmp_path / "original", tmp_path / "fp8", QuantKind.FP8)
+    state, name = load_file(tmp_path / "fp8" / FILE), "layers.1.attention.wk"
+    assert json.loads((tmp_path / "fp8/params.json").read_text())["quantization"] == {"kind": "fp8", "layout": 1}
+    assert (state[f"{name}.codes"].dtype, state[f"{name}.scales"].dtype) == (torch.float8_e4m3fn, torch.float32)
+    wide = load_model(tmp_path / "original", dtype=None, device=torch.device("cpu")).state_dict()[f"{name}.weight"]
+    made = state[f"{name}.codes"].double() * state[f"{name}.scales"].double()[:, None]
+    assert ((made - wide.double()).abs() <= wide.double().abs().amax(1, keepdim=True) / 28).all()  # half of 32 of 448
+    change_params(tmp_path / "fp8", quantization={"kind": "int8", "group": 64, "layout": 1})
+    with pytest.raises(CheckpointError, match="of another shape: .*wq.codes"):
+        load_model(tmp_path / "fp8", dtype=None, device=torch.device("cpu"))
+
+
 @pytest.mark.parametrize(
     ("name", "dtype", "message"),
     [

@@ -73,6 +73,13 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
         load_model(tmp_path, dtype=None, device=CPU, quantize=QuantKind.INT4)
 
 
+@pytest.mark.parametrize("kind", QuantKind)
+def test_that_a_cpu_is_slow_with_fp8_is_said(tmp_path: Path, kind: QuantKind, caplog: pytest.LogCaptureFixture) -> None:
+    make_checkpoint(tmp_path, Kind.MISTRAL_PTH, EVEN)
+    load_model(tmp_path, dtype=None, device=CPU, quantize=kind)
+    assert ("prefer --quantize int8 here" in caplog.text) == (kind is QuantKind.FP8)
+
+
 def test_memory_is_asked_for_what_will_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Quantized weights need memory of their own; what keeps the files' dtype stays in the file."""
     expected = expected_state(tmp_path, Kind.MISTRAL_PTH, QuantKind.INT4)

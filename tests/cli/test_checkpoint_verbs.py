@@ -98,7 +98,7 @@ def test_convert_needs_to_be_told_where_and_to_what(folder: Path, capsys: pytest
     assert main(["convert", str(folder), "--quantize", "int8"]) == 2
     assert "--output DIR is missing" in capsys.readouterr().err
     assert main(["convert", str(folder), "--output", "x", "--quantize", "int16"]) == 2
-    assert "--quantize is 'int16'; choose one of int8, int4 (did you mean int" in capsys.readouterr().err
+    assert "--quantize is 'int16'; choose one of int8, int4, fp8 (did you mean int" in capsys.readouterr().err
 
 
 def test_inspect_shows_replicas_where_there_are_more_ranks_than_experts(

@@ -8,6 +8,8 @@ from mixtralkit.ops.quantized_weight import QuantizedWeight, QuantKind, empty_qu
 
 def decode(weight: QuantizedWeight, output: int, place: int) -> float:
     """One weight by the description in docs/checkpoints.md, in exact integers and float64."""
+    if weight.kind is QuantKind.FP8:
+        return float(weight.scales[output]) * fp8(int(weight.codes.view(torch.uint8)[output, place]))
     block, lane = divmod(output, 16)
     group, within = divmod(place, 64)
     of_group = group * 16 + lane
@@ -22,6 +24,13 @@ def decode(weight: QuantizedWeight, output: int, place: int) -> float:
     return scale * (byte // 16 if half else byte % 16) + float(weight.mins[block, of_group])
 
 
+def fp8(bits: int) -> float:
+    """A sign, an exponent of 4 bits from -7 on, a fraction of 3 with an implied 1 but in the least exponent's."""
+    exponent, fraction = bits >> 3 & 15, bits & 7
+    magnitude = (8 + fraction) * 2.0 ** (exponent - 10) if exponent else fraction * 2.0**-9
+    return -magnitude if bits & 128 else magnitude
+
+
 @pytest.mark.parametrize("kind", QuantKind)
 def test_every_weight_is_where_the_description_says(kind: QuantKind) -> None:
     """To one rounding of the sum to float32; the products of a code and a float16 are exact there."""
@@ -34,10 +43,15 @@ def test_every_weight_is_where_the_description_says(kind: QuantKind) -> None:
 
 
 @pytest.mark.parametrize(("kind", "bits"), [(QuantKind.INT8, 8.25), (QuantKind.INT4, 4.5)])
-def test_size(kind: QuantKind, bits: float) -> None:
+def test_size_of_integers(kind: QuantKind, bits: float) -> None:
     assert kind.bits_per_weight == bits
     assert empty_quantized(48, 192, kind, "meta").nbytes * 8 == 48 * 192 * bits
     assert empty_quantized(33, 192, kind).nbytes == empty_quantized(48, 192, kind).nbytes
+
+
+def test_size_of_fp8() -> None:
+    assert QuantKind.FP8.bits_per_weight == 8
+    assert empty_quantized(33, 192, QuantKind.FP8, "meta").nbytes == 33 * 192 + 33 * 4
 
 
 @pytest.mark.parametrize("kind", QuantKind)

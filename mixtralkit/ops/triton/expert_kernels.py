@@ -6,19 +6,15 @@ captured in a CUDA graph. Sums are in float32; hidden rows have the dtype of the
 weights (the activations themselves are not quantized, as they are on the CPU).
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 
 from mixtralkit.ops.matrices import Matrices
-from mixtralkit.ops.quantized_weight import QuantizedWeight
 from mixtralkit.ops.triton.dot_kernels import dot
 from mixtralkit.ops.triton.expert_tiles import Tile, expert_tiles, has_wide_tiles, most_tiles
-from mixtralkit.ops.triton.weight_tile_kernels import part_pointers, weight_tile
+from mixtralkit.ops.triton.weight_tile_kernels import part_pointers, scaled, weight_kind, weight_tile
 
-_DENSE = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 # How many tiles of rows go through the outputs side by side, and so find one another's weights in the L2 cache.
 _TILES_TOGETHER = tl.constexpr(8)
 
@@ -37,8 +33,8 @@ def grouped_swiglu(
     result_ND = x_TD.new_empty(rows, dim)
     if rows == 0:
         return result_ND
-    hidden_NF, experts, kind = x_TD.new_empty(rows, hidden_dim), counts_E.numel(), _kind(weights)
-    tiles = expert_tiles(rows, experts, x_TD.dtype, quantized=kind["BITS"] > 0, wide=has_wide_tiles(x_TD.device))
+    hidden_NF, experts, kind = x_TD.new_empty(rows, hidden_dim), counts_E.numel(), weight_kind(weights)
+    tiles = expert_tiles(rows, experts, x_TD.dtype, weights.quantization, wide=has_wide_tiles(x_TD.device))
     inputs = (pairs_N, counts_E.contiguous(), weights.addresses)
     shape = {"EXPERTS": experts, "EXPERTS_UP": max(16, triton.next_power_of_2(experts)), "D": dim, "F": hidden_dim}
     programs = _programs(tiles.up, rows, experts, hidden_dim)
@@ -46,14 +42,6 @@ def grouped_swiglu(
     programs = _programs(tiles.down, rows, experts, dim)
     down_kernel[programs](hidden_NF, *inputs, result_ND, **shape, **kind, **_options(tiles.down))
     return result_ND
-
-
-def _kind(weights: Matrices) -> dict[str, Any]:
-    """How the kernels are told the kind of the weights: their dtype, or the bits of their codes."""
-    first = weights.matrices[0]
-    if isinstance(first, QuantizedWeight):
-        return {"DENSE": None, "BITS": first.kind.bits}
-    return {"DENSE": _DENSE[first.dtype], "BITS": 0}
 
 
 def _programs(tile: Tile, rows: int, experts: int, outputs: int) -> tuple[int]:
@@ -94,10 +82,12 @@ def up_kernel(
     up_MN = tl.zeros((BM, BN), dtype=tl.float32)
     for first_input in range(0, D, BK):
         x_MK = _rows_tile(x_ptr, tokens_M, in_rows_M, first_input, D, BK)
-        w1_KN = weight_tile(w1, first_output, first_input, F, D, BN, BK, BITS).to(x_MK.dtype)
+        w1_KN = weight_tile(w1, first_output, first_input, F, D, BN, BK, DENSE, BITS).to(x_MK.dtype)
         gate_MN = dot(x_MK, w1_KN, gate_MN)
-        w3_KN = weight_tile(w3, first_output, first_input, F, D, BN, BK, BITS).to(x_MK.dtype)
+        w3_KN = weight_tile(w3, first_output, first_input, F, D, BN, BK, DENSE, BITS).to(x_MK.dtype)
         up_MN = dot(x_MK, w3_KN, up_MN)
+    gate_MN = scaled(gate_MN, w1, first_output, F, BN, DENSE, BITS)
+    up_MN = scaled(up_MN, w3, first_output, F, BN, DENSE, BITS)
     _store_tile(hidden_ptr, rows_M, in_rows_M, gate_MN * tl.sigmoid(gate_MN) * up_MN, first_output, F, BN)
 
 
@@ -126,8 +116,9 @@ def down_kernel(
     result_MN = tl.zeros((BM, BN), dtype=tl.float32)
     for first_input in range(0, F, BK):
         hidden_MK = _rows_tile(hidden_ptr, rows_M, in_rows_M, first_input, F, BK)
-        w2_KN = weight_tile(w2, first_output, first_input, D, F, BN, BK, BITS).to(hidden_MK.dtype)
+        w2_KN = weight_tile(w2, first_output, first_input, D, F, BN, BK, DENSE, BITS).to(hidden_MK.dtype)
         result_MN = dot(hidden_MK, w2_KN, result_MN)
+    result_MN = scaled(result_MN, w2, first_output, D, BN, DENSE, BITS)
     places_M = rows_M if pairs_ptr is None else tl.load(pairs_ptr + rows_M, mask=in_rows_M, other=0)
     _store_tile(result_ptr, places_M, in_rows_M, result_MN, first_output, D, BN)
 

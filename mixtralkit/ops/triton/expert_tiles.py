@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import torch
 
+from mixtralkit.ops.quantized_weight import QuantKind
+
 
 class Tile(NamedTuple):
     """What one program computes, `[rows, outputs]`, going through so many inputs at a time; and its launch."""
@@ -36,10 +38,16 @@ DENSE = {  # bfloat16 and float16
     128: Tiles(Tile(128, 64, 64, 8, 3), Tile(128, 128, 64, 8, 3)),
 }
 WIDE = {**DENSE, 128: Tiles(Tile(128, 128, 64, 8, 3), Tile(128, 256, 64, 8, 3))}  # of DENSE, where `has_wide_tiles`
-QUANTIZED = {  # the inputs in whole groups, 64
+INTEGERS = {  # the inputs in whole groups, 64
     16: Tiles(Tile(16, 64, 64, 4, 5), Tile(16, 32, 128, 4, 8)),
     32: Tiles(Tile(32, 64, 64, 4, 4), Tile(32, 64, 64, 4, 4)),
     64: Tiles(Tile(64, 64, 64, 4, 4), Tile(64, 64, 64, 4, 4)),
+    128: Tiles(Tile(128, 64, 64, 8, 3), Tile(128, 128, 64, 8, 3)),
+}
+FP8 = {
+    16: Tiles(Tile(16, 32, 256, 4, 4), Tile(16, 32, 256, 4, 5)),
+    32: Tiles(Tile(32, 64, 128, 4, 4), Tile(32, 64, 128, 4, 5)),
+    64: Tiles(Tile(64, 64, 64, 4, 4), Tile(64, 64, 128, 4, 4)),
     128: Tiles(Tile(128, 64, 64, 8, 3), Tile(128, 128, 64, 8, 3)),
 }
 FLOAT32 = {  # of any weights; exact products of float32 do not go to the tensor cores
@@ -48,13 +56,18 @@ FLOAT32 = {  # of any weights; exact products of float32 do not go to the tensor
 }
 
 
-def expert_tiles(rows: int, experts: int, dtype: torch.dtype, *, quantized: bool, wide: bool) -> Tiles:
-    """The tiles for so many rows of that dtype among so many experts.
+def expert_tiles(rows: int, experts: int, dtype: torch.dtype, kind: QuantKind | None, *, wide: bool) -> Tiles:
+    """The tiles for so many rows of that dtype among so many experts, whose weights are of that kind.
 
     A tile has room for twice the rows of an even load, so that nearly every weight is read once. An expert with more
     rows takes several tiles, which run side by side and find the weights in the L2 cache.
     """
-    table = FLOAT32 if dtype == torch.float32 else QUANTIZED if quantized else WIDE if wide else DENSE
+    if dtype == torch.float32:
+        table = FLOAT32
+    elif kind is None:
+        table = WIDE if wide else DENSE
+    else:
+        table = FP8 if kind is QuantKind.FP8 else INTEGERS
     wanted = 2 * -(-rows // experts)
     return table[min((size for size in table if size >= wanted), default=max(table))]
 

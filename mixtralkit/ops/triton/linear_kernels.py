@@ -12,9 +12,9 @@ import triton
 import triton.language as tl
 
 from mixtralkit.ops.matrices import Matrices
-from mixtralkit.ops.quantized_weight import QuantizedWeight
+from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.ops.triton.dot_kernels import dot
-from mixtralkit.ops.triton.weight_tile_kernels import part_pointers, weight_tile
+from mixtralkit.ops.triton.weight_tile_kernels import part_pointers, scaled, weight_kind, weight_tile
 
 MOST_TOGETHER = 3  # matrices in one launch: queries, keys and values
 
@@ -31,13 +31,14 @@ class LinearTile(NamedTuple):
 
 # By the rows for which a tile has room. Chosen by arithmetic, to be confirmed on hardware: not measured on a GPU yet.
 # Few rows are bound by reading the weights, so tiles are narrow and there are many programs to read at once.
-HALF = (LinearTile(16, 16, 256, 4, 4), LinearTile(64, 64, 64, 4, 4), LinearTile(128, 64, 64, 8, 3))
+INTEGERS = (LinearTile(16, 16, 256, 4, 4), LinearTile(64, 64, 64, 4, 4), LinearTile(128, 64, 64, 8, 3))
+FP8 = (LinearTile(16, 32, 256, 4, 5), LinearTile(64, 64, 128, 4, 4), LinearTile(128, 64, 64, 8, 3))
 FLOAT32 = (LinearTile(16, 32, 64, 4, 3), LinearTile(64, 64, 64, 8, 2))  # exact products do without tensor cores
 
 
-def linear_tile(rows: int, dtype: torch.dtype) -> LinearTile:
-    """The tile for so many rows of that dtype."""
-    tiles = FLOAT32 if dtype == torch.float32 else HALF
+def linear_tile(rows: int, dtype: torch.dtype, kind: QuantKind | None) -> LinearTile:
+    """The tile for so many rows of that dtype and weights of that kind."""
+    tiles = FLOAT32 if dtype == torch.float32 else FP8 if kind is QuantKind.FP8 else INTEGERS
     return next((tile for tile in tiles if tile.rows >= rows), tiles[-1])
 
 
@@ -63,14 +64,14 @@ def _launch(
 ) -> None:
     """The products with some matrices from number `matrix` on, into the columns of the result from there on."""
     assert weights.addresses is not None
-    first, tile = weights.matrices[matrix], linear_tile(x_RD.shape[0], x_RD.dtype)
-    assert isinstance(first, QuantizedWeight)
+    tile = linear_tile(x_RD.shape[0], x_RD.dtype, weights.quantization)
     outputs = weights.outputs[matrix : matrix + MOST_TOGETHER]
     grid = (sum(triton.cdiv(n, tile.outputs) for n in outputs), triton.cdiv(x_RD.shape[0], tile.rows))
     linear_kernel[grid](
         *(x_RD, weights.addresses[matrix:], residual, result, x_RD.shape[0], column),
         *(*outputs, *[0] * (MOST_TOGETHER - len(outputs)), x_RD.shape[1], result.shape[1]),
-        *(first.kind.bits, *tile[:3]),
+        *tile[:3],
+        **weight_kind(weights),
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
@@ -89,22 +90,24 @@ def linear_kernel(
     OUTPUTS_2: tl.constexpr,
     INPUTS: tl.constexpr,
     WIDTH: tl.constexpr,
-    BITS: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
+    DENSE: tl.constexpr,
+    BITS: tl.constexpr,
 ):
     """A tile of the products with up to three matrices; those that there are not have no outputs."""
     matrix, outputs, tile, column = _my_matrix(tl.program_id(0), OUTPUTS_0, OUTPUTS_1, OUTPUTS_2, BN)
     rows_M = tl.program_id(1) * BM + tl.arange(0, BM)
     x_M = x_ptr + rows_M.to(tl.int64) * INPUTS
-    parts = part_pointers(addresses_ptr, matrix, None, BITS)
+    parts = part_pointers(addresses_ptr, matrix, DENSE, BITS)
     sum_MN = tl.zeros((BM, BN), dtype=tl.float32)
     for first_input in range(0, INPUTS, BK):
         inputs_K = first_input + tl.arange(0, BK)
         x_MK = tl.load(x_M[:, None] + inputs_K, mask=(rows_M < rows)[:, None] & (inputs_K < INPUTS), other=0.0)
-        weights_KN = weight_tile(parts, tile * BN, first_input, outputs, INPUTS, BN, BK, BITS)
+        weights_KN = weight_tile(parts, tile * BN, first_input, outputs, INPUTS, BN, BK, DENSE, BITS)
         sum_MN = dot(x_MK, weights_KN.to(x_MK.dtype), sum_MN)
+    sum_MN = scaled(sum_MN, parts, tile * BN, outputs, BN, DENSE, BITS)
     outputs_N = tile * BN + tl.arange(0, BN)
     place_MN = rows_M.to(tl.int64)[:, None] * WIDTH + (first_column + column + outputs_N)
     inside = (rows_M < rows)[:, None] & (outputs_N < outputs)

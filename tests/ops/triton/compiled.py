@@ -6,8 +6,10 @@ A test process has Triton's interpreter in place of its compiler, so a child pro
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping
 from functools import cache
@@ -31,7 +33,8 @@ def ptx(
     `signature` has Triton's type of each argument that is not in `constexprs`, such as "*bf16", "i64" or "fp32".
     Pointers count as aligned to 16 bytes, as torch's memory is. The assembler has its say too: what it does not take is
     an error, as is more shared memory than a block can have. `constexprs` are numbers, flags, None (also for pointers
-    that are not given), or the names of dtypes as "tl.float32".
+    that are not given), or the names of dtypes as "tl.float32". Where the wheel of Triton has cuobjdump, more
+    than a few spilled registers are an error too.
     """
     function = kernel.fn
     task = {
@@ -63,6 +66,7 @@ def _compiler() -> subprocess.Popen[str]:
     )
 
 
+_MOST_STACK = 64  # bytes of spilled registers: versions of Triton differ by some, and so few do not matter
 _SHARED_MEMORY = {80: 166_912, 90: 232_448, 100: 232_448}  # bytes a block may have, CUDA C++ Programming Guide
 
 
@@ -87,7 +91,25 @@ def _compile(task: dict[str, Any]) -> str:
     made = triton.compile(source, target=target, options=options)
     if made.metadata.shared > _SHARED_MEMORY[task["arch"]]:
         raise ValueError(f"{made.metadata.shared} bytes of shared memory")
+    stack = _stack_bytes(made.asm["cubin"])
+    if stack > _MOST_STACK:
+        raise ValueError(f"{stack} bytes of registers are spilled")
     return str(made.asm["ptx"])
+
+
+def _stack_bytes(cubin: bytes) -> int:
+    """What a thread keeps on its stack, which our kernels have for nothing but spilled registers."""
+    import triton
+
+    program = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    if not program.exists():
+        return 0
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [str(program), "--dump-resource-usage", file.name]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return max(int(found) for found in re.findall(r"STACK:(\d+)", usage))
 
 
 def _constant(value: object, tl: Any) -> object:

@@ -9,13 +9,24 @@ pytest.importorskip("triton")
 
 from mixtralkit.ops.triton.combine_kernels import sum_kernel
 from mixtralkit.ops.triton.expert_kernels import down_kernel, up_kernel
-from mixtralkit.ops.triton.expert_tiles import DENSE, FLOAT32, QUANTIZED, WIDE, Tile, Tiles, expert_tiles, most_tiles
+from mixtralkit.ops.triton.expert_tiles import (
+    DENSE,
+    FLOAT32,
+    FP8,
+    INTEGERS,
+    WIDE,
+    Tile,
+    Tiles,
+    expert_tiles,
+    most_tiles,
+)
 
 ARGUMENTS = {"pairs_ptr": "*i64", "counts_ptr": "*i64", "addresses_ptr": "*i64", "hidden_ptr": "*bf16"}
 MIXTRAL = {"EXPERTS": 8, "EXPERTS_UP": 16, "D": 4096, "F": 14336}
 ODD = {"EXPERTS": 1, "EXPERTS_UP": 16, "D": 1088, "F": 2112}
 BFLOAT16 = {"DENSE": "tl.bfloat16", "BITS": 0}
 INT8, INT4 = {"DENSE": None, "BITS": 8}, {"DENSE": None, "BITS": 4}
+FP8_NUMBERS, FP8_BITS = {"DENSE": "tl.float8e4nv", "BITS": 8}, {"DENSE": "tl.uint8", "BITS": 8}
 # The tensor cores' instructions differ: wgmma from 64 rows on in sm_90, tcgen05 in sm_100, otherwise mma.
 CASES = [
     (90, DENSE[16], MIXTRAL, BFLOAT16, "mma.sync"),
@@ -23,10 +34,14 @@ CASES = [
     (90, DENSE[64], ODD, BFLOAT16, "wgmma"),
     (90, WIDE[128], MIXTRAL, BFLOAT16, "wgmma"),
     (100, WIDE[128], MIXTRAL, BFLOAT16, "tcgen05.mma"),
-    (90, QUANTIZED[16], MIXTRAL, INT8, "mma.sync"),
-    (100, QUANTIZED[64], MIXTRAL, INT8, "tcgen05.mma"),
-    (90, QUANTIZED[16], MIXTRAL, INT4, "mma.sync"),
-    (80, QUANTIZED[128], ODD, INT4, "mma.sync"),
+    (90, INTEGERS[16], MIXTRAL, INT8, "mma.sync"),
+    (100, INTEGERS[64], MIXTRAL, INT8, "tcgen05.mma"),
+    (90, INTEGERS[16], MIXTRAL, INT4, "mma.sync"),
+    (80, INTEGERS[128], ODD, INT4, "mma.sync"),
+    *((80, tiles, MIXTRAL, FP8_BITS, "mma.sync") for tiles in FP8.values()),
+    *((90, FP8[rows], MIXTRAL, FP8_NUMBERS, "mma.sync" if rows < 64 else "wgmma") for rows in FP8),
+    *((100, FP8[rows], MIXTRAL, FP8_NUMBERS, "mma.sync" if rows < 64 else "tcgen05.mma") for rows in FP8),
+    (90, FP8[16], ODD, FP8_NUMBERS, "cvt.rn.f16x2.e4m3x2"),
 ]
 
 
@@ -74,14 +89,14 @@ def test_the_sum_of_rows(residual: str | None) -> None:
 
 def test_a_tile_has_room_for_twice_an_even_load() -> None:
     def rows(tokens: int, experts: int = 8) -> int:
-        tiles = expert_tiles(tokens * 2, experts, torch.bfloat16, quantized=False, wide=True)
+        tiles = expert_tiles(tokens * 2, experts, torch.bfloat16, None, wide=True)
         assert tiles.up.rows == tiles.down.rows
         return tiles.up.rows
 
     assert [rows(tokens) for tokens in (1, 32, 33, 64, 65, 128, 129, 4096)] == [16, 16, 32, 32, 64, 64, 128, 128]
 
 
-@pytest.mark.parametrize("table", [DENSE, WIDE, QUANTIZED, FLOAT32])
+@pytest.mark.parametrize("table", [DENSE, WIDE, INTEGERS, FP8, FLOAT32])
 def test_the_tables(table: dict[int, Tiles]) -> None:
     """Blocks of 16 outputs and groups of 64 inputs fit into the tiles, also where rows are float32."""
     for rows, tiles in table.items():

@@ -108,6 +108,19 @@ def test_weights_of_another_kind(device: torch.device, kind: Kind, dims: tuple[i
     _check_pairs(device, _random_ids(5, 8, 2), 8, 2, kind, dtype, dims)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fp8_of_processors_that_do_not_convert_it(
+    device: torch.device, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read as bits there, as here."""
+    import triton.language as tl
+
+    from mixtralkit.ops.triton import weight_tile_kernels
+
+    monkeypatch.setattr(weight_tile_kernels, "fp8_type", lambda device: tl.uint8)
+    _check_pairs(device, _random_ids(5, 8, 2), 8, 2, QuantKind.FP8, dtype, (64, 128))
+
+
 @pytest.mark.parametrize("counts", [(3, 0, 5, 1), (0, 0, 0, 0), (0, 40, 0, 0)])
 @torch.no_grad()
 def test_counts_from_the_host(kernels: torch.device, counts: tuple[int, ...]) -> None:

@@ -48,6 +48,28 @@ def test_each_matrix_for_itself(
     torch.testing.assert_close(found.double(), _expected(x, weights), rtol=0, atol=tolerance)
 
 
+def test_every_fp8_number(kernels: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All 254 that are finite, by way of both types, each multiplied by 1 and by a scale that is a power of two."""
+    import triton.language as tl
+
+    from mixtralkit.ops.triton import weight_tile_kernels
+
+    codes = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn)
+    codes = codes[codes.float().isfinite()]
+    diagonal = torch.zeros(254, 256)
+    diagonal[:, :254] = torch.diag(codes.float())
+    scales = 2.0 ** -torch.arange(254.0).remainder(9)
+    parts = (diagonal.to(torch.float8_e4m3fn).to(kernels), scales.to(kernels), None)
+    weights = Matrices([QuantizedWeight(*parts, 254, 256, QuantKind.FP8)])
+    expected = codes.double() * scales.double()
+    for dtype in (tl.uint8, tl.float8e4nv):
+        if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 9) and dtype != tl.uint8:
+            continue
+        monkeypatch.setattr(weight_tile_kernels, "fp8_type", lambda device, dtype=dtype: dtype)
+        found = side_by_side(torch.ones(1, 256, device=kernels), weights)
+        assert torch.equal(found[0].cpu().double(), expected)
+
+
 def test_with_norm_and_residual(kernels: torch.device) -> None:
     """Float32: the tolerance is some units in the last place of results of the order of 1."""
     weights = [_quantized(n, 64, QuantKind.INT8, kernels) for n in (20, 30)]

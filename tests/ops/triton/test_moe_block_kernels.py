@@ -58,7 +58,12 @@ def _expected(
 
 @pytest.mark.parametrize(
     ("dtype", "kind"),
-    [(torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16), (torch.float16, QuantKind.INT4)],
+    [
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.float16, QuantKind.INT4),
+        (torch.bfloat16, QuantKind.FP8),
+    ],
 )
 @pytest.mark.parametrize(("tokens", "experts", "top_k"), [(0, 5, 2), (1, 8, 2), (3, 1, 1), (17, 5, 3)])
 def test_the_definition(
