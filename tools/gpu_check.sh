@@ -31,7 +31,7 @@ nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader ||
 "$python" -c 'import torch, triton; print(f"torch {torch.__version__}, CUDA {torch.version.cuda}, Triton {triton.__version__}")'
 
 echo "== the kernels' tests, on the GPU"
-"$python" -m pytest -q -p no:cacheprovider tests/ops/triton
+"$python" -m pytest -q -p no:cacheprovider tests/ops/triton tests/ops/test_quantize.py tests/checkpoint/test_loading_to_gpu.py
 
 if command -v compute-sanitizer > /dev/null; then
   echo "== the gate's tests again, every access to memory checked"

@@ -39,6 +39,8 @@ def _throughput(shape: str, quantize: str) -> Section:
 
 SECTIONS = (
     Section("A mixture of experts", "benchmarks.gpu.moe_layer", quick=True),
+    Section("Beside FastMoE", "benchmarks.gpu.fastmoe_layer"),
+    Section("Loading", "benchmarks.gpu.loading", limit=150),
     _steps("791m", "none", quick=True),
     _steps("8x7b", "none"),
     _steps("8x7b", "int8"),

@@ -24,16 +24,16 @@ def main() -> None:
     """Milliseconds of both by the number of tokens, bfloat16."""
     device = torch.device("cuda")
     weights = [
-        _random(device, *shape) for _ in range(EXPERTS) for shape in ((HIDDEN, DIM), (DIM, HIDDEN), (HIDDEN, DIM))
+        random_weight(device, *shape) for _ in range(EXPERTS) for shape in ((HIDDEN, DIM), (DIM, HIDDEN), (HIDDEN, DIM))
     ]
-    matrices, gate_ED = Matrices(weights), _random(device, EXPERTS, DIM)
+    matrices, gate_ED = Matrices(weights), random_weight(device, EXPERTS, DIM)
     norm = Norm(torch.ones(DIM, dtype=torch.bfloat16, device=device), 1e-5)
     lines = ["| tokens | the layer, ms | loop over experts, ms | ratio |", "|---|---|---|---|"]
     document = []
     for tokens in TOKENS:
-        x_TD = _random(device, tokens, DIM)
-        ours = _milliseconds(partial(moe_block, x_TD, norm, gate_ED, TOP_K, matrices))
-        loop = _milliseconds(partial(loop_over_experts, x_TD, norm, gate_ED, weights))
+        x_TD = random_weight(device, tokens, DIM)
+        ours = milliseconds(partial(moe_block, x_TD, norm, gate_ED, TOP_K, matrices))
+        loop = milliseconds(partial(loop_over_experts, x_TD, norm, gate_ED, weights))
         lines.append(f"| {tokens} | {ours:.3f} | {loop:.3f} | {loop / ours:.2f} |")
         document.append({"tokens": tokens, "layer": ours, "loop": loop})
     tell("\n".join(lines) + "\n", document)
@@ -56,12 +56,13 @@ def loop_over_experts(
     return out_TD
 
 
-def _random(device: torch.device, *shape: int) -> torch.Tensor:
+def random_weight(device: torch.device, *shape: int) -> torch.Tensor:
+    """A matrix, or activations, in bfloat16."""
     return torch.randn(shape, device=device, dtype=torch.bfloat16) * 0.02
 
 
 @torch.inference_mode()
-def _milliseconds(run: Callable[[], object]) -> float:
+def milliseconds(run: Callable[[], object]) -> float:
     """The median of some runs, each between two events of the device."""
     for _ in range(WARM):
         run()
@@ -73,7 +74,7 @@ def _milliseconds(run: Callable[[], object]) -> float:
         end.record()
         pairs.append((begin, end))
     torch.cuda.synchronize()
-    return statistics.median(begin.elapsed_time(end) for begin, end in pairs)
+    return float(statistics.median(begin.elapsed_time(end) for begin, end in pairs))
 
 
 if __name__ == "__main__":

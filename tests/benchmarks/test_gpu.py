@@ -10,6 +10,9 @@ import torch
 
 from benchmarks.gpu import transformers_steps
 from benchmarks.gpu.__main__ import SECTIONS, main, sections, write
+from benchmarks.gpu.fastmoe_layer import fastmoe_layer
+from benchmarks.gpu.fastmoe_layer import main as measure_fastmoe
+from benchmarks.gpu.loading import measured
 from benchmarks.gpu.moe_layer import EXPERTS, TOP_K, loop_over_experts
 from benchmarks.gpu.section import Section, Told, run
 from benchmarks.gpu.throughput import MOST_SEATS, build, seats_for
@@ -19,6 +22,7 @@ from mixtralkit.ops import library
 from mixtralkit.ops.blocks import moe_block
 from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.rms_norm import Norm
+from tests.moe.fastmoe_stand_in import installed
 from tests.random_model import TINY
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "gpu_check.sh"
@@ -96,6 +100,32 @@ def test_what_the_layer_is_compared_with_computes_the_same() -> None:
     if found is None:
         pytest.skip("no kernels")
     torch.testing.assert_close(found[0], loop_over_experts(x_TD, norm, gate_ED, weights), atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_fastmoes_layer_computes_the_same() -> None:
+    """With what stands in for FastMoE, which needs a GPU to be built."""
+    dim, hidden = 64, 128
+    weights = [
+        torch.randn(shape) / 8 for _ in range(EXPERTS) for shape in ((hidden, dim), (dim, hidden), (hidden, dim))
+    ]
+    x_TD, gate_ED, norm = torch.randn(9, dim), torch.randn(EXPERTS, dim), Norm(torch.rand(dim), 1e-5)
+    with installed():
+        found = fastmoe_layer(weights, gate_ED, TOP_K)(x_TD, norm)
+    torch.testing.assert_close(found, loop_over_experts(x_TD, norm, gate_ED, weights), atol=1e-4, rtol=1e-4)
+
+
+def test_without_fastmoe_its_section_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    measure_fastmoe()
+    assert "FastMoE is not installed here" in json.loads(capsys.readouterr().out)["markdown"]
+
+
+def test_reading_is_measured_without_a_gpu(tmp_path: Path) -> None:
+    """All ways get through the file, which is removed; the figures say nothing at this size."""
+    found = measured(torch.device("cpu"), TINY, tmp_path)
+    assert list(found) == ["pread, one thread", "the loader's reading"]
+    assert all(rates.cached > 0 and rates.disk > 0 for rates in found.values())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
