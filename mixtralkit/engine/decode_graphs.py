@@ -8,6 +8,7 @@ import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -118,7 +119,11 @@ class DecodeGraphs:
 
         def step() -> Tensors:
             nonlocal rows
-            with self._layers[0].load.kept() as ids, self._layers[0].timeline.kept() as rows:
+            with ExitStack() as stack:
+                for layer in self._layers:
+                    stack.enter_context(layer.recordable())
+                ids = stack.enter_context(self._layers[0].load.kept())
+                rows = stack.enter_context(self._layers[0].timeline.kept())
                 logits_BV = self._model.next_token_logits(inputs.batch(), self._cache)
             on_device = [counts for counts in rows if isinstance(counts, torch.Tensor)]
             return [logits_BV, torch.stack(ids), *([torch.cat(on_device)] if on_device else [])]

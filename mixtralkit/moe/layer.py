@@ -1,6 +1,8 @@
 """The expert-parallel mixture of experts."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -51,16 +53,26 @@ class MoELayer(nn.Module):
 
     @property
     def why_it_waits(self) -> str | None:
-        """Why a call reads numbers from the device, which no CUDA graph can hold; None where it does not."""
+        """Why a call reads numbers from the device, also within `recordable`; None where it does not."""
         if self._overlap.is_on:
             return "communication is overlapped by another thread"
         if type(self.gate) is not TopKGate:
             return "the gate is not Mixtral's own"
         if self.experts.matrices.addresses is None:
             return "weights lie where the kernels cannot read them"
-        if type(self._dispatch) is not LocalDispatch and self._dispatch.waits_for_device:
+        if type(self._dispatch) is not LocalDispatch and self._dispatch.recordable is None:
             return f"the dispatch {self._dispatch.name} reads counts on the host"
         return None
+
+    @contextmanager
+    def recordable(self) -> Iterator[None]:
+        """Send tokens inside so that a CUDA graph can hold it, if there is such a way; with the same results."""
+        dispatch = self._dispatch
+        self._dispatch = dispatch.recordable or dispatch
+        try:
+            yield
+        finally:
+            self._dispatch = dispatch
 
     def use(self, dispatch: Dispatch) -> None:
         """Send tokens with `dispatch` from the next call on; all ranks must change together."""

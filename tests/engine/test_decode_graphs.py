@@ -20,11 +20,13 @@ from mixtralkit.engine.decode_inputs import NextToken
 from mixtralkit.model.batch import make_batch
 from mixtralkit.model.kv_cache import KVCache
 from mixtralkit.model.transformer import Transformer
+from mixtralkit.moe.dispatch.fixed import FixedDispatch
 from mixtralkit.moe.layer import MoELayer
-from mixtralkit.ops import library
+from mixtralkit.ops import library, triton_kernels
 from mixtralkit.parallelize import moe_layers
 from tests.host_reads import HostReads
 from tests.random_model import TINY, random_model, spread
+from tests.ranks import run_ranks
 
 CONFIG = replace(TINY, head_dim=16, num_heads=2, num_kv_heads=1, num_experts=3, context=64)
 TABLES = [array("q", blocks) for blocks in ((5, 2, 7, 0), (1, 3), (4, 6, 8, 9))]
@@ -173,3 +175,26 @@ def test_why_a_model_is_not_recorded(kernels: torch.device) -> None:
 
 def test_a_model_on_a_cpu_is_not_recorded() -> None:
     assert why_not_recorded(random_model(CONFIG)) == "the model is on a CPU"
+
+
+def _ranks_logits(collectives: Collectives) -> list[torch.Tensor]:
+    """Rank 0 has two requests, rank 1 none: steps are for two on both."""
+    library.ops_if_available = lambda: None
+    torch.set_grad_enabled(False)
+    with triton_kernels.interpreting():
+        model = random_model(CONFIG, seed=5)
+        spread(model, FixedDispatch.name, collectives)
+        assert why_not_recorded(model) is None
+        graphs = DecodeGraphs(model, _filled(model), batch_size=2, context=64)
+        return _replayed(graphs, (1, 0) if collectives.rank == 0 else (), 2, most=2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="its ranks would interpret what is compiled")
+def test_the_exchange_is_in_the_recorded_step() -> None:
+    """Between real ranks, in sizes that do not depend on the requests. Tolerance as above."""
+    first, second = run_ranks(2, _ranks_logits)
+    with triton_kernels.interpreting():
+        model = _model(torch.device("cpu"))
+        for rows, exact in zip(first, _step_by_step(model, _filled(model), (1, 0), 2), strict=True):
+            torch.testing.assert_close(rows, exact, rtol=0, atol=1e-5)
+    assert [rows.shape[0] for rows in second] == [0, 0]

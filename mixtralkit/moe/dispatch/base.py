@@ -24,7 +24,7 @@ class Dispatch(ABC):
     the same order. Both directions are differentiable.
 
     `waits_for_device` is whether the host reads a number from the device on the way. Where it does not, and all ranks
-    have the same number of tokens, a call can be captured in a CUDA graph.
+    have the same number of tokens, a call can be recorded in a CUDA graph.
     """
 
     name: ClassVar[str]
@@ -38,6 +38,11 @@ class Dispatch(ABC):
         rank and then by token; the number of rows of each local expert; and the handle for `combine`. Counts in a list
         add up to R. Counts on the device, int64 `[e]`, may add up to less: then the rows behind them mean nothing.
         """
+
+    @property
+    def recordable(self) -> "Dispatch | None":
+        """What takes its place in a step that is recorded as a CUDA graph; None where nothing can."""
+        return None if self.waits_for_device else self
 
     @abstractmethod
     def combine(self, rows_RD: torch.Tensor, handle: Handle) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from mixtralkit.moe.dispatch.agreement import agreed_counts, counts_message
 from mixtralkit.moe.dispatch.base import Dispatch, Handle
+from mixtralkit.moe.dispatch.fixed import FixedDispatch
 from mixtralkit.moe.dispatch.move_plan import MovePlan, plan_moves
 from mixtralkit.moe.dispatch.row_mover import RowMover, moved_rows
 from mixtralkit.moe.placement.routes import Routes
@@ -35,7 +36,13 @@ class NcclDispatch(Dispatch):
     def __init__(self, mover: RowMover, routes: Routes, device: torch.device) -> None:
         self._mover = mover
         self._routes = routes
+        self._fixed = FixedDispatch(mover, routes, device)
         self._order_E = torch.arange(routes.placement.num_experts, device=device)
+
+    @property
+    def recordable(self) -> Dispatch:
+        """The same exchange in sizes that the host knows beforehand."""
+        return self._fixed
 
     def dispatch(self, x_TD: torch.Tensor, routing: Routing) -> tuple[torch.Tensor, Counts, NcclHandle]:
         """See `Dispatch.dispatch`. Waits for the counts on the host once."""
