@@ -136,7 +136,7 @@ def _torch_builder(command: BuildNative, extension: Extension) -> Any:
     if extension.name == "mixtralkit._cuda":
         _add_cuda(command, extension)
     if extension.name == "mixtralkit._nccl":
-        extension.extra_compile_args += [flag for path in nccl_include_dirs() for flag in ("-isystem", path)]
+        extension.extra_compile_args += [flag for path in nccl_include_dirs() for flag in _system(path)]
 
     class Builder(BuildExtension):
         def build_extension(self, extension: Extension) -> None:
@@ -208,6 +208,11 @@ def _files(*patterns: str) -> list[str]:
 
 def _short(extension: Extension) -> str:
     return str(extension.name).rpartition(".")[2]
+
+
+def _system(folder: str) -> tuple[str, ...]:
+    """The flags of a folder of headers; naming the compiler's own anew would break the order in which it looks."""
+    return () if folder == "/usr/include" else ("-isystem", folder)
 
 
 def _reason(error: Exception) -> str:

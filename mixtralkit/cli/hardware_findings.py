@@ -9,6 +9,7 @@ import torch
 from mixtralkit.checkpoint.memory_room import free_memory
 from mixtralkit.cli.findings import Finding
 from mixtralkit.dist.backends import available_backends, host_name_problem, network_interfaces
+from mixtralkit.moe.dispatch.nccl_library import nccl_facts, why_not_library
 from mixtralkit.ops import library
 from mixtralkit.sizes import size
 
@@ -51,6 +52,20 @@ def communication() -> Iterator[Finding]:
     uses = {"gloo": "ranks on CPUs", "nccl": "ranks on GPUs"}
     for name, there in available_backends().items():
         yield Finding(name, "ok" if there else "no", uses[name] if there else f"not in this torch: no {uses[name]}")
+    yield nccl_operators()
     problem = host_name_problem()
     yield Finding("host name", "no" if problem else "ok", problem or platform.node())
     yield Finding("interfaces", "ok", ", ".join(network_interfaces()))
+
+
+def nccl_operators() -> Finding:
+    """What the dispatch nccl would use: the versions of NCCL's header and library and of torch's, and whose file."""
+    if (problem := why_not_library()) is not None:
+        return Finding("dispatch nccl", "no", problem)
+    facts = nccl_facts()
+    of_torch = "torch has none loaded" if facts.torch is None else "torch has the same"
+    return Finding(
+        "dispatch nccl",
+        "ok",
+        f"NCCL {facts.found} at {facts.path}, called as its header {facts.header} says; {of_torch}",
+    )

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mixtralkit.cli import findings
+from mixtralkit.cli import findings, hardware_findings
 from mixtralkit.cli.findings import REQUIRED
 from mixtralkit.cli.main import main
+from mixtralkit.moe.dispatch import nccl_library
+from mixtralkit.moe.dispatch.nccl_library import NcclFacts
 
 
 def test_a_machine_that_runs_the_tests_is_well(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,3 +64,33 @@ def test_variables_of_fastermoe_are_named(
 def test_the_lowest_versions_are_those_of_requirements() -> None:
     lines = (Path(__file__).parents[2] / "requirements.txt").read_text().splitlines()
     assert dict(line.split(">=") for line in lines if line and not line.startswith("#")) == REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("of_torch", "state", "words"),
+    [
+        (None, "ok", "NCCL 2.30.7 at /there, called as its header 2.28.9 says; torch has none loaded"),
+        ("2.30.7", "ok", "NCCL 2.30.7 at /there, called as its header 2.28.9 says; torch has the same"),
+        (
+            "2.27.5",
+            "no",
+            "it needs the NCCL that torch has: torch uses NCCL 2.27.5, and the operators have found 2.30.7 at /there",
+        ),
+    ],
+)
+def test_nccl_s_versions_and_path_are_told(
+    of_torch: str | None, state: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of header, library and torch; two different ones in a process are refused."""
+    facts = NcclFacts("2.28.9", "2.30.7", "/there", of_torch)
+    monkeypatch.setattr(nccl_library.library, "why_not", lambda name: None)
+    for module in (nccl_library, hardware_findings):
+        monkeypatch.setattr(module, "nccl_facts", lambda: facts)
+    found = hardware_findings.nccl_operators()
+    assert (found.state, found.words) == (state, words)
+
+
+def test_without_the_operators_over_nccl_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nccl_library.library, "why_not", lambda name: "there is no nccl.h; install it")
+    found = hardware_findings.nccl_operators()
+    assert (found.state, found.words) == ("no", "it needs the operators over NCCL: there is no nccl.h; install it")

@@ -36,7 +36,10 @@ def test_the_names_are_those_of_the_rooms_below() -> None:
         ("--stop=", "--stop is ('',); it must be strings that are not empty"),
         ("--seed -1", "--seed is '-1'; a whole number from 0 to"),
         ("--dtype fp32", "choose one of auto, float32, bfloat16, float16"),
-        ("--dispatch colective", "choose one of auto, local, collective, all_gather, peer (did you mean collective?)"),
+        (
+            "--dispatch colective",
+            "choose one of auto, local, collective, all_gather, peer, nccl (did you mean collective?)",
+        ),
         ("--device gpu", "choose one of auto, cpu, cuda"),
         ("--report xml", "choose one of text, json, none"),
         ("--batch-size 0", "--batch-size is '0'"),

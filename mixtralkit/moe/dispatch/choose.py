@@ -7,7 +7,7 @@ from mixtralkit.dist.topology import Topology
 from mixtralkit.errors import UsageError
 from mixtralkit.sizes import counted
 
-DISPATCH_NAMES = ("auto", "local", "collective", "all_gather", "peer")
+DISPATCH_NAMES = ("auto", "local", "collective", "all_gather", "peer", "nccl")
 SMALL_BATCH = 32  # tokens of all ranks in a decode step; from benchmarks/results/, measured over gloo
 
 

@@ -36,8 +36,9 @@ class NcclExchange(RowMover):
     """
 
     def __init__(self, collectives: Collectives, device: torch.device) -> None:
-        agree(collectives, {"NCCL": why_not_library() or nccl_facts().found})
-        if (problem := why_not_library()) is not None:
+        problem = why_not_library()
+        agree(collectives, {"NCCL": problem or nccl_facts().found})
+        if problem is not None:
             raise LaunchError(f"the ranks cannot talk over NCCL: {problem}; use --dispatch collective")
         self.rank, self.size = collectives.rank, collectives.size
         self._collectives, self._device = collectives, device

@@ -31,9 +31,9 @@ class NcclFacts:
 
     @property
     def mismatch(self) -> str | None:
-        """What is odd about the versions, in words; None where nothing is."""
+        """How torch's NCCL differs from the one that was found; None where it does not."""
         if self.torch is not None and self.torch != self.found:
-            return f"torch uses NCCL {self.torch}, and the operators have found {self.found}"
+            return f"torch uses NCCL {self.torch}, and the operators have found {self.found} at {self.path}"
         return None
 
 
@@ -47,14 +47,17 @@ def nccl_facts() -> NcclFacts:
 
 
 def why_not_library() -> str | None:
-    """Why NCCL cannot be used through our operators, in one line; None when it can."""
+    """Why NCCL cannot be used through our operators, in one line; None when it can.
+
+    Two NCCLs in one process, torch's and another, are refused: they would read the same variables and share the GPU.
+    """
     if (problem := library.why_not(library.NCCL)) is not None:
         return f"it needs the operators over NCCL: {problem}"
     try:
-        nccl_facts()
+        mismatch = nccl_facts().mismatch
     except RuntimeError as error:
         return f"it needs NCCL: {' '.join(str(error).split())}"
-    return None
+    return f"it needs the NCCL that torch has: {mismatch}" if mismatch else None
 
 
 def why_not_nccl(device: torch.device, local_ranks: int) -> str | None:
