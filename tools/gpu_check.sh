@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# What to run first on a machine with a GPU: the kernels' tests on the device, then figures for benchmarks/results/.
+# What to run first on a machine with a GPU: builds, the tests on the device, then figures for benchmarks/results/.
 #
-#   tools/gpu_check.sh [--quick] [--results FOLDER]
+#   tools/gpu_check.sh [--quick] [--tests] [--results FOLDER]
 #
-# Takes the python3, torch and Triton that are installed (PYTHON=... for another), and no network. --quick measures
-# the smallest shape only. The exit status is 0 when all tests passed and all figures were written.
+# Takes the python3, torch, Triton and nvcc that are installed (PYTHON=... for another interpreter), and no network.
+# Ends within 9 minutes: figures that the time does not reach are left out, and the page says which. --quick builds
+# nothing, runs the tests of whole models, measures the smallest shape, and takes less than 3; --tests measures
+# nothing. The exit status is 0 when all tests passed and no measurement failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-quick=() results=benchmarks/results
+quick=() results=benchmarks/results limit=540 figures=yes
 while [ $# -gt 0 ]; do
   case $1 in
-    --quick) quick=(--quick) ;;
+    --quick) quick=(--quick) limit=180 ;;
+    --tests) figures= ;;
     --results) results=${2:?--results needs a folder}; shift ;;
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) echo "$0: $1 is no option; --help tells which there are" >&2; exit 2 ;;
@@ -30,15 +33,37 @@ echo "== this machine"
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader || true
 "$python" -c 'import torch, triton; print(f"torch {torch.__version__}, CUDA {torch.version.cuda}, Triton {triton.__version__}")'
 
-echo "== the kernels' tests, on the GPU"
-"$python" -m pytest -q -p no:cacheprovider tests/ops/triton tests/ops/test_quantize.py tests/checkpoint/test_loading_to_gpu.py
+tests() {  # pytest on the device; in several processes where there is pytest-xdist, as most of the time goes to compiling
+  local several=()
+  if "$python" -c 'import xdist' 2> /dev/null; then several=(-n 6); fi
+  timeout $((limit * 2 / 3)) "$python" -m pytest -q -p no:cacheprovider "${several[@]}" "$@"
+}
 
-if command -v compute-sanitizer > /dev/null; then
-  echo "== the gate's tests again, every access to memory checked"
-  compute-sanitizer --tool memcheck --error-exitcode 1 "$python" -m pytest -q -p no:cacheprovider tests/ops/triton/test_gate_kernels.py
+status=0
+if [ ${#quick[@]} -gt 0 ]; then
+  echo "== whole models, on the GPU"
+  tests tests/ops/triton/test_whole_model.py tests/engine/test_decode_graphs.py || status=1
 else
-  echo "== no compute-sanitizer on the PATH: accesses to memory are not checked"
+  echo "== native code"
+  MIXTRALKIT_CUDA=1 "$python" setup.py -q build_ext --inplace
+  for why in mixtralkit/_*.why_not; do
+    if [ -e "$why" ]; then echo "left out: $why: $(cat "$why")"; fi
+  done
+  echo "== the tests of what runs on a GPU, there"
+  tests tests/ops/triton tests/ops/test_sample.py tests/engine/test_decode_graphs.py tests/engine/test_device_sampling.py \
+    tests/checkpoint/test_loading_to_gpu.py tests/moe/dispatch/test_nccl_exchange.py tests/moe/dispatch/test_cuda_peer.py \
+    --ignore-glob='*/test_compile_*' || status=1
+  if command -v compute-sanitizer > /dev/null; then
+    echo "== the gate's tests again, every access to memory checked"
+    timeout 120 compute-sanitizer --tool memcheck --error-exitcode 1 \
+      "$python" -m pytest -q -p no:cacheprovider tests/ops/triton/test_gate_kernels.py || status=1
+  else
+    echo "== no compute-sanitizer on the PATH: accesses to memory are not checked"
+  fi
 fi
 
-echo "== figures"
-"$python" -m benchmarks.gpu --results "$results" "${quick[@]}"
+if [ "$figures" ]; then
+  echo "== figures"
+  "$python" -m benchmarks.gpu --results "$results" --seconds $((limit - SECONDS)) "${quick[@]}" || status=1
+fi
+exit $status

@@ -40,7 +40,9 @@ def tell(markdown: str, document: Any) -> None:
 
 
 def run(section: Section) -> Told:
-    """Run a section; what it says on its standard error is the user's to see."""
+    """Run a section; what it says on its standard error is the user's to see. With no time left it is not begun."""
+    if section.limit <= 0:
+        return Told("Not measured: the time was over.\n")
     command = [sys.executable, "-m", section.module, *section.words]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=section.limit, check=False)

@@ -25,7 +25,7 @@ def recorded(step: Callable[[], Tensors], pool: Pool | None) -> Callable[[], Ten
     if pool is None:
         return step
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):  # other threads may talk to the GPU
         results = step()
 
     def replay() -> Tensors:

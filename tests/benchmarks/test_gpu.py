@@ -37,7 +37,7 @@ def test_what_fits_is_measured() -> None:
     assert titles(150e9) == [section.title for section in SECTIONS]
     assert set(titles(150e9)) - set(titles(80e9)) == {"Steps of 8x7b, bfloat16"}
     assert titles(150e9, quick=True) == ["A mixture of experts", "Steps of 791m, bfloat16"]
-    assert titles(80e9, only=("throughput",)) == ["Throughput of 8x7b, int8"]
+    assert titles(80e9, only=("throughput",)) == ["Throughput of 8x7b, fp8"]
 
 
 def test_every_section_is_a_module() -> None:
@@ -54,6 +54,7 @@ def test_a_section_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "slow.py").write_text("import time; time.sleep(60)")
     parts = [(section, run(section)) for section in (Section("A", "good"), Section("B", "bad"))]
     slow = run(Section("C", "slow", limit=0.5))
+    assert run(Section("D", "none", limit=-1)) == Told("Not measured: the time was over.\n")
     assert [told.failed for _, told in parts] == [False, True]
     assert "status 3" in parts[1][1].markdown
     assert "so far" in parts[1][1].markdown

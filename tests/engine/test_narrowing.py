@@ -36,10 +36,17 @@ def test_shares(temperature: float, top_k: int, top_p: float, min_p: float) -> N
         assert drawn[token] == pytest.approx(share, abs=2 / DRAWS)
 
 
-@pytest.mark.parametrize("narrowing", [{}, {"top_k": 5}, {"top_p": 0.9}, {"top_k": 6, "top_p": 0.9, "min_p": 0.05}])
-def test_shares_lie_in_the_order_of_ids(narrowing: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(temperature=1.0),
+        SamplingParams(temperature=1.0, top_k=5),
+        SamplingParams(temperature=1.0, top_p=0.9),
+        SamplingParams(temperature=1.0, top_k=6, top_p=0.9, min_p=0.05),
+    ],
+)
+def test_shares_lie_in_the_order_of_ids(params: SamplingParams) -> None:
     """So a larger number never draws a smaller id, whatever narrows the choice."""
-    params = SamplingParams(temperature=1.0, **narrowing)
     tokens = [draw(LOGITS, params, (i + 0.5) / DRAWS) for i in range(DRAWS)]
     assert tokens == sorted(tokens)
 
