@@ -179,9 +179,8 @@ def test_a_model_on_a_cpu_is_not_recorded() -> None:
 
 def _ranks_logits(collectives: Collectives) -> list[torch.Tensor]:
     """Rank 0 has two requests, rank 1 none: steps are for two on both."""
-    library.ops_if_available = lambda: None
-    torch.set_grad_enabled(False)
-    with triton_kernels.interpreting():
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode(), triton_kernels.interpreting():
+        patch.setattr(library, "ops_if_available", lambda: None)
         model = random_model(CONFIG, seed=5)
         spread(model, FixedDispatch.name, collectives)
         assert why_not_recorded(model) is None
