@@ -10,7 +10,7 @@ from mixtralkit.errors import UsageError
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 QUANTIZATIONS = ("int8", "int4", "fp8")
-DISPATCHES = ("auto", "local", "collective", "all_gather", "peer", "nccl")
+DISPATCHES = ("auto", "local", "collective", "all_gather", "hierarchical", "peer", "nccl")
 MOE_BACKENDS = ("mixtralkit", "fastmoe")
 SHORTEST_TIMEOUT = 5.0  # seconds: ranks that do nothing speak every second or so
 

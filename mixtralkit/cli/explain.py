@@ -13,6 +13,8 @@ from mixtralkit.engine.stats import Phase
 from mixtralkit.moe.alternatives import Alternative, Placements, alternatives, different, loaded
 from mixtralkit.moe.dispatch.all_gather import AllGatherDispatch
 from mixtralkit.moe.dispatch.collective import CollectiveDispatch
+from mixtralkit.moe.dispatch.hierarchical import HierarchicalDispatch
+from mixtralkit.moe.dispatch.nccl import NcclDispatch
 from mixtralkit.moe.dispatch.obstacles import obstacles
 from mixtralkit.moe.dispatch.peer import PeerDispatch
 from mixtralkit.moe.placement.cost import Rates
@@ -28,6 +30,7 @@ from mixtralkit.session.session import Session
 LIMIT = 5.0  # seconds of measuring, for each kind of step
 EVEN, REBALANCED = "even", "rebalanced"
 PEER, OTHERS = PeerDispatch.name, (CollectiveDispatch.name, AllGatherDispatch.name)
+HIERARCHICAL, NCCL = HierarchicalDispatch.name, NcclDispatch.name
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,13 @@ def _rates_of_dispatches(session: Session, rates: Rates) -> dict[str, Rates]:
     def measured(dispatch: str) -> Rates:
         return measured_rates(group, session.strategies, session.spread, session.steered.shape, dispatch)
 
-    known = dict.fromkeys(OTHERS, rates if session.dispatch.name != PEER else measured(OTHERS[0]))
-    if PEER not in obstacles(group):
-        known[PEER] = rates if session.dispatch.name == PEER else measured(PEER)
+    problems, chosen = obstacles(group), session.dispatch.name
+    nodes = session.spread.arrangement.topology.num_nodes
+    relayed = [HIERARCHICAL] if 1 < nodes < group.world_size or chosen == HIERARCHICAL else []
+    direct = [NCCL] if NCCL not in problems else []
+    known = dict.fromkeys((*OTHERS, *relayed, *direct), rates if chosen != PEER else measured(OTHERS[0]))
+    if PEER not in problems:
+        known[PEER] = rates if chosen == PEER else measured(PEER)
     return known
 
 

@@ -8,9 +8,10 @@ from mixtralkit.sizes import counted
 
 def reason(session: Session, choice: Choice, whole_seconds: float, among: tuple[str, ...]) -> str:
     """For `choice` `among` dispatches, the fastest of which is predicted to take `whole_seconds` in one piece."""
-    dispatch = f"predicted to be the faster of {' and '.join(among)}" if len(among) > 1 else session.dispatch.reason
+    fastest = "faster" if len(among) == 2 else "fastest"
+    chosen = f"predicted to be the {fastest} of {' and '.join(among)}" if len(among) > 1 else session.dispatch.reason
     parts = _parts(session, choice, whole_seconds)
-    return f"{choice.dispatch} ({dispatch}), {parts}, {_placed(session)}"
+    return f"{choice.dispatch} ({chosen}), {parts}, {_placed(session)}"
 
 
 def _parts(session: Session, choice: Choice, whole_seconds: float) -> str:

@@ -38,7 +38,7 @@ def test_the_names_are_those_of_the_rooms_below() -> None:
         ("--dtype fp32", "choose one of auto, float32, bfloat16, float16"),
         (
             "--dispatch colective",
-            "choose one of auto, local, collective, all_gather, peer, nccl (did you mean collective?)",
+            "choose one of auto, local, collective, all_gather, hierarchical, peer, nccl (did you mean collective?)",
         ),
         ("--device gpu", "choose one of auto, cpu, cuda"),
         ("--report xml", "choose one of text, json, none"),

@@ -14,14 +14,14 @@ from mixtralkit.moe import link_rates
 from mixtralkit.moe.link_rates import Exchange, exchange_by, exchange_over, measure_rates
 from mixtralkit.moe.placement.cost import Rates
 from mixtralkit.moe.placement.plan import Placement
-from tests.dispatches import SPREAD
+from tests.dispatches import PEER
 from tests.random_model import TINY, random_model
 from tests.ranks import run_ranks
 from tests.steered_model import Setup, Steered, even_homes, shape_of_experts, steer
 
 HOT = Placement(5, ((0, 1, 2), (0, 3, 4)))  # the first expert of either rank is on the other as well
 IDLE = Placement(5, ((0, 1, 2, 3, 4), ()))
-WAYS = ["all-to-all", "collective", *SPREAD[2:]]  # and peer, where there is one
+WAYS = ["all-to-all", "collective", "hierarchical", *PEER]  # and peer, where there is one
 World = tuple[tuple[int, ...], Placement | None]  # the node of each rank, and what is where, None for the even split
 
 

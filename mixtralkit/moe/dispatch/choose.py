@@ -7,7 +7,7 @@ from mixtralkit.dist.topology import Topology
 from mixtralkit.errors import UsageError
 from mixtralkit.sizes import counted
 
-DISPATCH_NAMES = ("auto", "local", "collective", "all_gather", "peer", "nccl")
+DISPATCH_NAMES = ("auto", "local", "collective", "all_gather", "hierarchical", "peer", "nccl")
 SMALL_BATCH = 32  # tokens of all ranks in a decode step; from benchmarks/results/, measured over gloo
 
 
@@ -29,6 +29,11 @@ class DispatchFacts:
     def world_size(self) -> int:
         """How many ranks there are."""
         return len(self.topology.node_of_rank)
+
+    @property
+    def nodes_have_several_ranks(self) -> bool:
+        """Whether there are several nodes, and more ranks than nodes."""
+        return 1 < self.topology.num_nodes < self.world_size
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,15 @@ def choose_dispatch(name: str, facts: DispatchFacts) -> DispatchChoice:
 def candidates(asked: str, chosen: str, facts: DispatchFacts) -> tuple[str, ...]:
     """The dispatches among which each step may choose anew, if `asked` for became `chosen`: few messages are best for
     few tokens and slow links, and few bytes for many tokens.
+
+    hierarchical is among them on GPUs, whose links in a node are many times as fast as those between nodes. Between
+    CPUs it gained little at 100 Mbit/s and lost at 1 Gbit/s (benchmarks/results): there it is for who asks for it.
     """
-    if asked != "auto" or chosen not in ("collective", "all_gather") or facts.topology.num_nodes == 1:
+    if asked != "auto" or chosen in ("local", "peer") or facts.topology.num_nodes == 1:
         return (chosen,)
-    return ("collective", "all_gather")
+    few_messages = () if chosen == "nccl" else ("all_gather",)
+    few_bytes = ("hierarchical",) if facts.device_type == "cuda" and facts.nodes_have_several_ranks else ()
+    return ("nccl" if chosen == "nccl" else "collective", *few_messages, *few_bytes)
 
 
 def _automatic(facts: DispatchFacts) -> DispatchChoice:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from mixtralkit.dist.collectives import Collectives
+from mixtralkit.moe.dispatch.packed_rows import pack_rows, read_as, unpack_rows
 from mixtralkit.moe.routing import Routing
 
 FIRST_TOKENS = 8  # how many travel in the first message, which has room for them whether there are any or not
@@ -35,12 +36,8 @@ class _GatherTokens(torch.autograd.Function):
         ctx: Any, x_TD: torch.Tensor, weights_TK: torch.Tensor, ids_TK: torch.Tensor, collectives: Collectives
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int]]:
         parts = (x_TD, weights_TK, ids_TK.int())
-        packed = torch.cat([part.contiguous().view(torch.uint8) for part in parts], dim=1)
-        counts, gathered = _gather(collectives, packed)
-        widths = [part.shape[1] * part.itemsize for part in parts]
-        x_AD, weights_AK, ids_AK = (
-            _read_as(part.dtype, piece) for piece, part in zip(gathered.split(widths, dim=1), parts, strict=True)
-        )
+        counts, gathered = _gather(collectives, pack_rows(parts))
+        x_AD, weights_AK, ids_AK = unpack_rows(gathered, parts)
         ctx.collectives, ctx.counts = collectives, counts
         ids_AK = ids_AK.long()
         ctx.mark_non_differentiable(ids_AK)
@@ -64,7 +61,7 @@ def _gather(collectives: Collectives, packed_TB: torch.Tensor) -> tuple[list[int
     first[0, :8] = torch.tensor([packed_TB.shape[0]], device=first.device).view(torch.uint8)
     first[1 : 1 + packed_TB.shape[0]] = packed_TB[:FIRST_TOKENS]
     arrived = collectives.all_gather(first)
-    counts: list[int] = _read_as(torch.int64, arrived[:, 0, :8]).flatten().tolist()
+    counts: list[int] = read_as(torch.int64, arrived[:, 0, :8]).flatten().tolist()
     heads = [arrived[rank, 1 : 1 + count] for rank, count in enumerate(counts)]
     if max(counts) <= FIRST_TOKENS:
         return counts, torch.cat(heads)
@@ -73,8 +70,3 @@ def _gather(collectives: Collectives, packed_TB: torch.Tensor) -> tuple[list[int
     sent = rest.repeat(collectives.size, 1)
     tails = collectives.all_to_all(sent, [rest.shape[0]] * collectives.size, rest_counts).split(rest_counts)
     return counts, torch.cat([part for pair in zip(heads, tails, strict=True) for part in pair])
-
-
-def _read_as(dtype: torch.dtype, piece_RB: torch.Tensor) -> torch.Tensor:
-    """The bytes as numbers of `dtype`. Always a copy: a piece of one row counts as contiguous wherever it lies."""
-    return piece_RB.clone(memory_format=torch.contiguous_format).view(dtype)

@@ -9,6 +9,7 @@ from mixtralkit.moe.dispatch.base import Dispatch
 from mixtralkit.moe.dispatch.collective import CollectiveDispatch
 from mixtralkit.moe.dispatch.collective_mover import CollectiveMover
 from mixtralkit.moe.dispatch.fixed import FixedDispatch
+from mixtralkit.moe.dispatch.hierarchical import HierarchicalDispatch
 from mixtralkit.moe.dispatch.local import LocalDispatch
 from mixtralkit.moe.dispatch.nccl import NcclDispatch
 from mixtralkit.moe.dispatch.nccl_exchange import NcclExchange
@@ -50,7 +51,7 @@ class Transport:
             return NcclDispatch(self._nccl_exchange, routes, self._collectives.device)
         if name == FixedDispatch.name:
             return FixedDispatch(self._fixed_mover, routes, self._collectives.device)
-        kinds = {kind.name: kind for kind in (CollectiveDispatch, AllGatherDispatch)}
+        kinds = {kind.name: kind for kind in (CollectiveDispatch, AllGatherDispatch, HierarchicalDispatch)}
         return kinds[name](self._collectives, routes)
 
     @cached_property

@@ -21,10 +21,17 @@ from dataclasses import dataclass
 from mixtralkit.dist.topology import Topology
 from mixtralkit.moe.placement.plan import Placement
 from mixtralkit.moe.placement.routes import OwnersWE, nearest_owners
-from mixtralkit.moe.placement.traffic import Sent, link_rows, rows_sent, with_room
+from mixtralkit.moe.placement.traffic import Sent, link_rows, relayed, rows_sent, with_room
 
-# Of each dispatch, the messages there and back: collective sends counts before the rows.
-_MESSAGES = {"local": (0, 0), "collective": (2, 1), "all_gather": (1, 1), "peer": (1, 1)}
+# Of each dispatch, the messages there and back: counts travel before rows that have no room of fixed size.
+_MESSAGES = {
+    "local": (0, 0),
+    "collective": (2, 1),
+    "all_gather": (1, 1),
+    "hierarchical": (3, 2),
+    "nccl": (2, 1),
+    "peer": (1, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,11 @@ class ExpertShape:
     def flops_a_row(self) -> int:
         """A multiplication and an addition for each weight."""
         return 6 * self.width * self.hidden
+
+    @property
+    def sums_meet_anywhere(self) -> bool:
+        """Whether two results of a token may be added before they are home: float32 numbers, in either order."""
+        return self.top_k == 2 and self.row_bytes == 4 * self.width
 
 
 @dataclass(frozen=True)
@@ -103,8 +115,11 @@ def layer_time(
     experts = max(_experts_seconds(demand_WE, owner_WE, rates, shape))
     if all(set(owner_E) == {rank} for rank, owner_E in enumerate(owner_WE)):
         return StepTime(0.0, experts, 0.0)
-    sent = rows_sent(demand_WE, owner_WE, dispatch, shape.top_k)
-    out = with_room(sent) if dispatch == "all_gather" else sent
+    if dispatch == "hierarchical":
+        out, sent = relayed(demand_WE, owner_WE, topology, shape.top_k, summed=shape.sums_meet_anywhere)
+    else:
+        sent = rows_sent(demand_WE, owner_WE, dispatch, shape.top_k)
+        out = with_room(sent) if dispatch == "all_gather" else sent
     latency = rates.network_latency if topology.num_nodes > 1 else rates.node_latency
     there, back = _MESSAGES[dispatch]
     return StepTime(

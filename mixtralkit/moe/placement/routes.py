@@ -16,9 +16,12 @@ OwnersWE = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class Routes:
-    """One layer as rank `rank` needs to know it: `owner_WE[w][e]` is where rank w sends its rows of expert e."""
+    """One layer as rank `rank` needs to know it: `owner_WE[w][e]` is where rank w sends its rows of expert e, and
+    `topology` who is on which node.
+    """
 
     placement: Placement
+    topology: Topology
     owner_WE: OwnersWE
     rank: int
 
@@ -47,7 +50,7 @@ def routes_of(
     placement: Placement, topology: Topology, rank: int, demand_WE: Sequence[Sequence[float]] | None = None
 ) -> Routes:
     """The routes of `rank`; see `nearest_owners`."""
-    return Routes(placement, nearest_owners(placement, topology, demand_WE), rank)
+    return Routes(placement, topology, nearest_owners(placement, topology, demand_WE), rank)
 
 
 def nearest_owners(

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from mixtralkit.dist.topology import Topology
+from mixtralkit.moe.placement.relays import relays
 
 Sent = tuple[int, int, float]  # from this rank, to that one, so many rows
 ROOM = 9  # rows of all-gather's first message: its head, and 8 tokens (moe/dispatch/token_gather.py)
@@ -30,6 +31,38 @@ def rows_sent(
     if dispatch == "peer":
         return [(source, owner, min(rows, tokens_W[source])) for (source, owner), rows in sent.items()]
     return [(source, owner, rows) for (source, owner), rows in sent.items()]
+
+
+def relayed(
+    demand_WE: Sequence[Sequence[float]],
+    owner_WE: Sequence[Sequence[int]],
+    topology: Topology,
+    top_k: int,
+    *,
+    summed: bool,
+) -> tuple[list[Sent], list[Sent]]:
+    """What hierarchical sends there, and what it brings back, told as if it went there too.
+
+    A token goes to a node once: of a rank whose rows go there in the share p that is 1 - (1 - p)^K of its tokens. From
+    the relay each row goes to its owner. What a relay takes from other nodes it also moves once in its own memory,
+    which counts as what it sends to itself. Results come as rows, but `summed` from relay to source one for a token.
+    """
+    relay_WM, between, rows_between, within = relays(topology), [], [], []
+    for source, (demand_E, owner_E) in enumerate(zip(demand_WE, owner_WE, strict=True)):
+        rows_to: defaultdict[int, float] = defaultdict(float)
+        for rows, owner in zip(demand_E, owner_E, strict=True):
+            relay = relay_WM[source][topology.node_of_rank[owner]]
+            rows_to[relay] += rows
+            if owner != relay:
+                within.append((relay, owner, rows))
+        total = sum(demand_E)
+        for relay, rows in rows_to.items():
+            if relay != source and rows:
+                tokens = total / top_k * (1 - (1 - rows / total) ** top_k)
+                between.append((source, relay, tokens))
+                rows_between.append((source, relay, rows))
+                within.append((relay, relay, tokens))
+    return between + within, (between if summed else rows_between) + within
 
 
 def rows_of_ranks(demand_WE: Sequence[Sequence[float]], owner_WE: Sequence[Sequence[int]]) -> list[float]:

@@ -49,8 +49,8 @@ def test_what_auto_takes(device: str, nodes: int, ranks: int, batch: int, proble
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_auto_takes_only_what_can_be_used(device: str) -> None:
     """Whatever is impossible, and however many ranks there are; and candidates of a step are as possible."""
-    names = ("peer", "nccl", "all_gather", "hierarchical")
-    sets = [set_ for size in range(3) for set_ in itertools.combinations(names[:2], size)]
+    names = ("peer", "nccl")
+    sets = [set_ for size in range(3) for set_ in itertools.combinations(names, size)]
     for missing, nodes, ranks, batch in itertools.product(sets, (1, 2, 3), (1, 2, 8), (1, 16, 1000)):
         case = facts(device, nodes, ranks, batch, dict.fromkeys(missing, "it needs X"))
         chosen = choose_dispatch("auto", case).name
@@ -76,6 +76,11 @@ def test_a_step_may_choose_between_nodes() -> None:
     across = facts("cpu", 2, 1, 1, NO_PEER)
     assert candidates("auto", "all_gather", across) == ("collective", "all_gather")
     assert candidates("collective", "collective", across) == ("collective",)
+    assert candidates("auto", "collective", facts("cpu", 2, 4, 100, NO_PEER)) == ("collective", "all_gather")
+    gpus = facts("cuda", 2, 8, 1, NO_PEER)
+    assert candidates("auto", "nccl", gpus) == ("nccl", "hierarchical")
+    assert candidates("auto", "nccl", facts("cuda", 2, 1, 1, NO_PEER)) == ("nccl",)
+    assert candidates("auto", "collective", gpus) == ("collective", "all_gather", "hierarchical")
     assert candidates("auto", "peer", facts("cpu", 1, 2, 1, {})) == ("peer",)
 
 
@@ -88,7 +93,8 @@ def test_names_that_cannot_work_are_refused() -> None:
     """With the ones that can."""
     two = facts("cpu", 1, 2, 1, NO_PEER)
     with pytest.raises(
-        UsageError, match=r"no dispatch 'colective'; choose one of auto, local, collective, all_gather, peer"
+        UsageError,
+        match=r"no dispatch 'colective'; choose one of auto, local, collective, all_gather, hierarchical, peer, nccl",
     ):
         choose_dispatch("colective", two)
     with pytest.raises(UsageError, match="needs all experts on one rank, but there are 2"):

@@ -1,5 +1,7 @@
 """The cost model against times worked out by hand, with rates that make them whole numbers."""
 
+from dataclasses import replace
+
 import pytest
 
 from mixtralkit.dist.topology import Topology
@@ -70,6 +72,18 @@ def test_all_gather_by_hand() -> None:
     """
     there, back = 9 * 1 + 36 * 10, 5 * 1 + 10 * 10
     assert layer_time(DEMAND, SPREAD, TWO_NODES, RATES, SHAPE, "all_gather") == StepTime(there + 3, 18, back + 3)
+
+
+def test_hierarchical_by_hand() -> None:
+    """Of rank 0's rows 7 of 10 go to the other node, so of its 5 tokens 5 * (1 - 0.3^2) = 4.55 do, to rank 2, which has
+    as much to move, gets 6 rows of rank 3 and sends it 4. Back go the 7 rows, or 4.55 sums of float32.
+    """
+    there = 4.55 * 10 + (4.55 + 6)
+    time = layer_time(DEMAND, SPREAD, TWO_NODES, RATES, SHAPE, "hierarchical")
+    assert time.dispatch == pytest.approx(there + 3 * 3)
+    assert time.combine == pytest.approx(70 + (4.55 + 6) + 2 * 3)
+    summed = layer_time(DEMAND, SPREAD, TWO_NODES, RATES, replace(SHAPE, width=25), "hierarchical")
+    assert summed.combine == pytest.approx(there + 2 * 3)
 
 
 def test_the_room_of_all_gathers_first_message() -> None:

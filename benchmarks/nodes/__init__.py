@@ -1,0 +1,1 @@
+"""How long rows take between nodes of several ranks, by each dispatch."""
