@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from mixtralkit.ops.triton_kernels import triton_takes
+
 # What is in the place of a token when a row's largest logit is no finite number, and that number.
 NO_TOKEN = {-1: math.nan, -2: math.inf, -3: -math.inf}
 
@@ -39,6 +41,15 @@ def sample(logits_BV: torch.Tensor, settings_B5: torch.Tensor) -> torch.Tensor:
     laid out by id, say on which one `uniform` falls. Weights and their sums are float64; so engine/narrowing on the
     host chooses the same, but for the rounding of sums. A row's token depends on nothing but the row.
     """
+    if triton_takes(logits_BV):
+        from mixtralkit.ops.triton import sample_kernels
+
+        return sample_kernels.sample(logits_BV, settings_B5)
+    return _reference(logits_BV, settings_B5)
+
+
+def _reference(logits_BV: torch.Tensor, settings_B5: torch.Tensor) -> torch.Tensor:
+    """By a full sort, with torch's operators."""
     temperature, min_p, top_k, top_p, uniform = settings_B5.split(1, dim=1)
     sorted_BV, ids_BV = torch.sort(logits_BV, dim=1, descending=True, stable=True)
     best = logits_BV.amax(1, keepdim=True).double()

@@ -16,6 +16,7 @@ from mixtralkit.engine.request import Completion, Grammar, Request, SamplingPara
 from mixtralkit.engine.sampling import is_plain
 from mixtralkit.errors import RequestError
 from mixtralkit.model.transformer import Transformer
+from mixtralkit.ops import sample as ops_sample
 from mixtralkit.ops.sample import GREEDY, Settings, sample
 from mixtralkit.tokenizer import Tokenizer
 from tests.random_model import TINY, random_model, spread
@@ -94,6 +95,18 @@ def test_the_texts_are_those_of_the_host(folder: Path, limits: str, sampled: lis
         patch.setattr(device_sampling, "triton_takes", lambda x: False)
         expected = _texts(folder, LIMITS[limits])
     assert found == expected
+
+
+def test_the_kernels_texts_are_those_of_the_host(folder: Path, sampled: list[torch.Tensor]) -> None:
+    """All kinds of requests in one batch. Only the sampling is interpreted, so that the logits are the same."""
+    pytest.importorskip("triton")
+    few = [replace(params, max_tokens=4, min_tokens=min(params.min_tokens, 3)) for params in PLAIN + OTHERS]
+    expected = _texts(folder, LIMITS["together"], params=few)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops_sample, "triton_takes", lambda x: True)
+        found = _texts(folder, LIMITS["together"], params=few)
+    assert found == expected
+    assert len(sampled) > 4
 
 
 def test_which_requests_are_plain() -> None:

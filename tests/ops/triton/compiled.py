@@ -56,6 +56,16 @@ def ptx(
     return answer["ptx"]
 
 
+def spilled(assembly: str, arch: int) -> int:
+    """How many bytes of registers go to memory for want of registers, in PTX for sm_`arch`; loads and stores together."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    name = f"sm_{arch}a" if arch >= 90 else f"sm_{arch}"
+    command = [get_ptxas(arch).path, "-v", f"--gpu-name={name}", "-", "-o", os.devnull]
+    told = subprocess.run(command, input=assembly, text=True, check=True, capture_output=True).stderr
+    return sum(int(count) for count in re.findall(r"(\d+) bytes spill", told))
+
+
 @cache
 def _compiler() -> subprocess.Popen[str]:
     """A child that answers lines with lines; it ends when its input does, at the latest with this process."""
