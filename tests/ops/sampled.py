@@ -1,4 +1,4 @@
-"""What ops/sample promises of a token: its definition, by a full sort and sums in extended precision. And where to look.
+"""What ops/sample promises of a token: its definition, by a full sort and sums in extended precision.
 
 Equal logits are the rule in the rows here, as are settings that narrow nothing or nearly everything.
 """
@@ -39,7 +39,8 @@ def host_token(logits_V: torch.Tensor, settings: Settings) -> int:
 def _shares(logits: npt.NDArray[np.float64], settings: Settings) -> npt.NDArray[np.longdouble]:
     """Of each token, by id; they need not add up to 1."""
     with np.errstate(over="ignore"):
-        weights = np.exp((logits - logits.max()) / settings.temperature).astype(np.longdouble)
+        powers = np.exp((logits - logits.max()) / settings.temperature)
+    weights: npt.NDArray[np.longdouble] = powers.astype(np.longdouble)
     order = np.lexsort((np.arange(logits.size), -logits))
     ranked = np.where(weights[order] >= settings.min_p, weights[order], 0)
     if settings.top_k:
@@ -87,6 +88,7 @@ _WIDE = (GREEDY, Settings(1.0, 0.0, 0, 1.0, 0.3), Settings(1.3, 0.0, 0, 1.0, LAR
 _NARROW = (Settings(1.0, 0.0, 50, 1.0, 0.3), Settings(0.7, 0.0, 0, 0.9, 0.6), Settings(1.0, 0.01, 40, 0.95, LARGEST))
 _FLAT = [Settings(1.0, 0.0, k, p, u) for k, p, u in ((0, 0.25, LARGEST), (0, 1, 0.5), (9, 1, 0.9), (600, 0.5, 0.99))]
 _LIGHT = [Settings(1.0, 0.0, k, p, 0.99995) for k, p in ((0, 0.9998), (0, 0.9999), (500, 0.9999), (500, 1.0))]
+_ZEROS = [Settings(1.0, 0.0, k, p, 0.9) for k, p in ((0, 0.5), (1, 1), (0, 1))]
 _EXTREME = [Settings(t, 0.0, 0, p, 0.5) for t in (5e-324, 1e-308, 1e300) for p in (1.0, 0.7)]
 EDGES = {
     "one token": (torch.zeros(3, 1), [GREEDY, Settings(1.0, 0.0, 1, 0.5, 0.0), Settings(1.0, 1.0, 3, 1.0, LARGEST)]),
@@ -96,8 +98,5 @@ EDGES = {
     "the coldest and the hottest": _rows(300, 1.0, *_EXTREME),
     "light tokens count": (_one_and_light_ones(600).expand(4, -1), _LIGHT),
     "fewer heavy ones than top_k": _rows(600, 400.0, *(Settings(1.0, 0.0, 400, p, LARGEST) for p in (1.0, 0.9))),
-    "both zeros": (
-        torch.tensor([[-0.0, 0.0]] * 3),
-        [Settings(1.0, 0.0, k, p, 0.9) for k, p in ((0, 0.5), (1, 1), (0, 1))],
-    ),
+    "both zeros": (torch.tensor([[-0.0, 0.0]] * 3), _ZEROS),
 }

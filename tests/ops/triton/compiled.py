@@ -57,7 +57,7 @@ def ptx(
 
 
 def spilled(assembly: str, arch: int) -> int:
-    """How many bytes of registers go to memory for want of registers, in PTX for sm_`arch`; loads and stores together."""
+    """How many bytes PTX for sm_`arch` moves to memory and back for want of registers."""
     from triton.backends.nvidia.compiler import get_ptxas
 
     name = f"sm_{arch}a" if arch >= 90 else f"sm_{arch}"
