@@ -14,10 +14,10 @@ def rows_of_feeds(logits_RV: torch.Tensor, requests: Sequence[RunningRequest], f
     """What each request takes of the logits that its feed wants, given those of all, one feed's after the other's.
 
     On a GPU that is tokens for plain requests, which come to the host in one copy, and logits for the others, in
-    another one. On the CPU it is logits for all of them.
+    another one. On the CPU, and where no logits are wanted, it is logits for all of them.
     """
     counts = [feed.rows for feed in feeds]
-    if not (logits_RV.is_cuda or triton_takes(logits_RV)):
+    if not len(logits_RV) or not (logits_RV.is_cuda or triton_takes(logits_RV)):
         return _copied(logits_RV, counts)
     settings = [request.settings(feed) for request, feed in zip(requests, feeds, strict=True)]
     tokens_R = _sampled(logits_RV, settings, counts)

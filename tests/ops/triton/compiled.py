@@ -56,16 +56,6 @@ def ptx(
     return answer["ptx"]
 
 
-def spilled(assembly: str, arch: int) -> int:
-    """How many bytes PTX for sm_`arch` moves to memory and back for want of registers."""
-    from triton.backends.nvidia.compiler import get_ptxas
-
-    name = f"sm_{arch}a" if arch >= 90 else f"sm_{arch}"
-    command = [get_ptxas(arch).path, "-v", f"--gpu-name={name}", "-", "-o", os.devnull]
-    told = subprocess.run(command, input=assembly, text=True, check=True, capture_output=True).stderr
-    return sum(int(count) for count in re.findall(r"(\d+) bytes spill", told))
-
-
 @cache
 def _compiler() -> subprocess.Popen[str]:
     """A child that answers lines with lines; it ends when its input does, at the latest with this process."""
