@@ -11,6 +11,7 @@ from torch import nn
 
 from mixtralkit.checkpoint.memory_room import free_memory
 from mixtralkit.checkpoint.quantization import part_dtype
+from mixtralkit.checkpoint.slots import Slots
 from mixtralkit.config import ModelConfig
 from mixtralkit.errors import LaunchError
 from mixtralkit.model.quantized_linear import quantize_modules
@@ -46,10 +47,11 @@ def random_model(
     empty = {name: parameter.shape for name, parameter in model.named_parameters()}
     share = sum(shape.numel() * (part_dtype(name, quantize) or dtype).itemsize for name, shape in empty.items())
     _check_room(share, ranks_on_device, device)
-    source = _Source(dtype, device, quantize)
+    source, slots = _Source(dtype, device, quantize), Slots(model)
     for name, shape in empty.items():
         owner, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(owner), leaf, nn.Parameter(source.tensor(leaf, shape), requires_grad=False))
+        tensor = slots.place(name, source.tensor(leaf, shape))
+        setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
     return model.eval()
 
 

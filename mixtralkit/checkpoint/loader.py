@@ -13,6 +13,7 @@ from mixtralkit.checkpoint.formats import detect
 from mixtralkit.checkpoint.memory_room import check_room
 from mixtralkit.checkpoint.quantization import part_dtype
 from mixtralkit.checkpoint.quantizing import WeightSource, open_weights
+from mixtralkit.checkpoint.slots import Slots
 from mixtralkit.checkpoint.split_files import name_some
 from mixtralkit.checkpoint.streaming import read_in_order
 from mixtralkit.log import get_logger, notice
@@ -81,11 +82,11 @@ def fill(
     """
     names = [prefix + name for name, _ in model.named_parameters()]
     done, total = 0, sum(weights.stored_nbytes(name) for name in names)
-    checks = FiniteChecks(device)
+    checks, slots = FiniteChecks(device), Slots(model, prefix)
     with closing(read_in_order(weights, names, dtype, device, checks)) as tensors:
         for count, (name, tensor) in enumerate(zip(names, tensors, strict=True), start=1):
             _check_finite(name, tensor, checks)
-            _assign(model, name.removeprefix(prefix), tensor)
+            _assign(model, name.removeprefix(prefix), slots.place(name, tensor))
             done += weights.stored_nbytes(name)
             if on_progress is not None:
                 on_progress(LoadProgress(name, count, len(names), done, total))

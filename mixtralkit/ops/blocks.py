@@ -8,6 +8,7 @@ import torch
 
 from mixtralkit.ops.cached_attention import EVERYTHING, cached_attention
 from mixtralkit.ops.device_segments import DeviceSegments
+from mixtralkit.ops.grouped_product import expert_rows
 from mixtralkit.ops.linear import linear, side_by_side
 from mixtralkit.ops.matrices import KINDS, Matrices
 from mixtralkit.ops.native import native
@@ -75,10 +76,9 @@ def _moe_on_gpu(
     x_TD: torch.Tensor, norm: Norm, gate_ED: torch.Tensor, top_k: int, experts: Matrices
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from mixtralkit.ops.triton.combine_kernels import weighted_rows_sum
-    from mixtralkit.ops.triton.expert_kernels import grouped_swiglu
     from mixtralkit.ops.triton.gate_kernels import sorted_gate
 
     normed_TD = rms_norm(x_TD, *norm)
     expert_ids_TK, weights_TK, pairs_N, counts_E = sorted_gate(linear(normed_TD, gate_ED), top_k)
-    rows_ND = grouped_swiglu(normed_TD, pairs_N, counts_E, top_k, experts)
+    rows_ND = expert_rows(normed_TD, pairs_N, counts_E, top_k, experts)
     return weighted_rows_sum(rows_ND, weights_TK, x_TD), expert_ids_TK

@@ -6,6 +6,7 @@ from typing import TypeAlias
 import torch
 import torch.nn.functional as F
 
+from mixtralkit.ops.grouped_product import expert_rows
 from mixtralkit.ops.invariance import map_elements
 from mixtralkit.ops.linear import linear
 from mixtralkit.ops.matrices import KINDS, Matrices
@@ -52,9 +53,7 @@ def expert_mlp(rows_RD: torch.Tensor, counts_e: Counts, weights: Matrices) -> to
 
 
 def _grouped(rows_RD: torch.Tensor, counts_e: torch.Tensor, weights: Matrices) -> torch.Tensor:
-    from mixtralkit.ops.triton.expert_kernels import grouped_swiglu
-
-    return grouped_swiglu(rows_RD, None, counts_e, 1, weights)
+    return expert_rows(rows_RD, None, counts_e, 1, weights)
 
 
 def _first_rows(rows_RD: torch.Tensor, counts_e: list[int], weights: Matrices) -> torch.Tensor:

@@ -39,7 +39,10 @@ def side_by_side(
         found: torch.Tensor = ops.linear(x_RD, *weights.native_parts, weights.outputs, weight_D, eps, residual)
         return found
     x_RD = x_RD if norm is None else rms_norm(x_RD, *norm)
-    if len(weights.matrices) == 1:
+    if _is_joined(x_RD, weights):
+        assert weights.joined is not None
+        result = _linear(x_RD, weights.joined)
+    elif len(weights.matrices) == 1:
         result = _linear(x_RD, weights.matrices[0])
     else:
         result = torch.cat([linear(x_RD, weight) for weight in weights.matrices], dim=1)
@@ -51,6 +54,12 @@ def _is_for_triton(x_RD: torch.Tensor, weights: Matrices, others: list[torch.Ten
     if not isinstance(weights.matrices[0], QuantizedWeight) or not triton_takes(x_RD, *others):
         return False
     return x_RD.dtype in KINDS and weights.addresses is not None
+
+
+def _is_joined(x_RD: torch.Tensor, weights: Matrices) -> bool:
+    """Whether several matrices are one product on a GPU; its last bits may differ from those of one product each."""
+    wants_gradients = torch.is_grad_enabled() and (x_RD.requires_grad or weights.requires_grad)
+    return x_RD.is_cuda and len(weights.matrices) > 1 and not wants_gradients and weights.joined is not None
 
 
 def _linear(x_RD: torch.Tensor, weight_FD: Matrix) -> torch.Tensor:

@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 
 from mixtralkit.ops.quantized_weight import Matrix, QuantizedWeight, QuantKind
+from mixtralkit.ops.stacks import expert_stacks, joined
 
 KINDS = (torch.float32, torch.bfloat16, torch.float16, *QuantKind)
 NOT_NATIVE = (QuantKind.FP8,)  # kinds that the Triton kernels have and the extension has not
@@ -55,6 +56,22 @@ class Matrices:
             return dense, [], []
         mins = [weight.mins for weight in quantized if weight.mins is not None]
         return [weight.codes for weight in quantized], [weight.scales for weight in quantized], mins
+
+    @cached_property
+    def joined(self) -> torch.Tensor | None:
+        """All of them as one dense matrix without gradients, where they lie so (ops/stacks)."""
+        return None if self.dense is None else joined(self.dense)
+
+    @cached_property
+    def expert_stacks(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Those of experts as two tensors without gradients, where they lie so (ops/stacks)."""
+        return None if self.dense is None else expert_stacks(self.dense)
+
+    @cached_property
+    def dense(self) -> list[torch.Tensor] | None:
+        """The matrices themselves, None where one is quantized."""
+        dense = [weight for weight in self.matrices if isinstance(weight, torch.Tensor)]
+        return dense if len(dense) == len(self.matrices) else None
 
     @cached_property
     def addresses(self) -> torch.Tensor | None:
