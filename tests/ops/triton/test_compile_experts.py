@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.ops.triton.compiled import ptx
+from tests.ops.triton.compiled import ARCHITECTURES, ptx
 
 pytest.importorskip("triton")
 
@@ -20,6 +20,7 @@ from mixtralkit.ops.triton.expert_tiles import (
     expert_tiles,
     most_tiles,
 )
+from mixtralkit.ops.triton.gated_kernels import COLUMNS, gated_kernel
 
 ARGUMENTS = {"pairs_ptr": "*i64", "counts_ptr": "*i64", "addresses_ptr": "*i64", "hidden_ptr": "*bf16"}
 MIXTRAL = {"EXPERTS": 8, "EXPERTS_UP": 16, "D": 4096, "F": 14336}
@@ -85,6 +86,12 @@ def test_the_sum_of_rows(residual: str | None) -> None:
     constants: dict[str, object] = {"TOP_K": 2, "D": 4096, "COLUMNS": 1024}
     given = arguments if residual is None else {**arguments, "residual_ptr": residual}
     ptx(sum_kernel, given, constants if residual else {**constants, "residual_ptr": None}, 90)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_what_is_between_two_grouped_products(arch: int) -> None:
+    assembly = ptx(gated_kernel, {"both_ptr": "*bf16", "hidden_ptr": "*bf16"}, {"F": 14336, "COLUMNS": COLUMNS}, arch)
+    assert "ld.global.v4" in assembly
 
 
 def test_a_tile_has_room_for_twice_an_even_load() -> None:
