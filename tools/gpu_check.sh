@@ -50,7 +50,7 @@ else
     if [ -e "$why" ]; then echo "left out: $why: $(cat "$why")"; fi
   done
   echo "== the tests of what runs on a GPU, there"
-  tests tests/ops/triton tests/ops/test_sample.py tests/engine/test_decode_graphs.py tests/engine/test_device_sampling.py \
+  tests tests/ops/triton tests/ops/test_quantize.py tests/ops/test_sample.py tests/engine/test_decode_graphs.py tests/engine/test_device_sampling.py \
     tests/checkpoint/test_loading_to_gpu.py tests/moe/dispatch/test_nccl_exchange.py tests/moe/dispatch/test_cuda_peer.py \
     --ignore-glob='*/test_compile_*' || status=1
   if command -v compute-sanitizer > /dev/null; then
