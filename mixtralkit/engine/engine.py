@@ -63,7 +63,13 @@ class Engine:
         self._on_step, self._before_step, self._after_step, self._state = on_step, before_step, after_step, state
         cache = model.new_cache(num_blocks + SPARE_BLOCKS, limits.block_size)
         graphs = prepare_steps(model, cache, limits, context=self.context, changes=changes)
-        self._runner = Runner(model, cache, vocabulary, rank=control.rank, context=self.context, graphs=graphs)
+        self._runner = Runner(
+            *(model, cache, vocabulary),
+            rank=control.rank,
+            context=self.context,
+            graphs=graphs,
+            on_launched=lambda: self._leader.begin_planning(),
+        )
         scheduler = Scheduler(
             world_size=control.size,
             num_blocks=num_blocks,

@@ -1,6 +1,6 @@
 """Runs one rank's share of a step: builds the batch, calls the model, samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -22,7 +22,8 @@ from mixtralkit.ops.upload import upload
 class Runner:
     """Holds the KV cache of rank `rank` and the requests that it works on, of at most `context` tokens each.
 
-    With `graphs`, steps that feed one token of each request are recorded ones.
+    With `graphs`, steps that feed one token of each request are recorded ones; `on_launched` is called when all of such
+    a step has been given to the device.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class Runner:
         rank: int,
         context: int,
         graphs: DecodeGraphs | None = None,
+        on_launched: Callable[[], None] = lambda: None,
     ) -> None:
         self._model = model
-        self._graphs = graphs
+        self._graphs, self._on_launched = graphs, on_launched
         self._cache = cache
         self._vocabulary = vocabulary
         self._rank = rank
@@ -70,6 +72,7 @@ class Runner:
             logits_RV = self._logits(requests, feeds)
         else:
             logits_RV = self._recorded_logits(self._graphs, requests, feeds, most_single_tokens)
+            self._on_launched()
         rows = rows_of_feeds(logits_RV, requests, feeds)
         results = [self._take(request, feed, own) for request, feed, own in zip(requests, feeds, rows, strict=True)]
         for result in results:

@@ -1,14 +1,16 @@
 """Recorded decode steps against the same steps one by one; on a GPU as CUDA graphs, else in Triton's interpreter."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from mixtralkit.dist.collectives import Collectives
+from mixtralkit.engine import decode_graphs
 from mixtralkit.engine.decode_graphs import (
     SPARE_BLOCKS,
     DecodeGraphs,
@@ -17,6 +19,13 @@ from mixtralkit.engine.decode_graphs import (
     why_not_recorded,
 )
 from mixtralkit.engine.decode_inputs import NextToken
+from mixtralkit.engine.engine import Engine
+from mixtralkit.engine.engine_limits import EngineLimits
+from mixtralkit.engine.request import Request, SamplingParams
+from mixtralkit.engine.runner import Runner
+from mixtralkit.engine.running import Feed, Rows, RunningRequest
+from mixtralkit.engine.step_plan import WorkResult
+from mixtralkit.engine.step_recording import Pool, Tensors
 from mixtralkit.model.batch import make_batch
 from mixtralkit.model.kv_cache import KVCache
 from mixtralkit.model.transformer import Transformer
@@ -24,9 +33,11 @@ from mixtralkit.moe.dispatch.fixed import FixedDispatch
 from mixtralkit.moe.layer import MoELayer
 from mixtralkit.ops import library, triton_kernels
 from mixtralkit.parallelize import moe_layers
+from mixtralkit.tokenizer import Tokenizer
 from tests.host_reads import HostReads
 from tests.random_model import TINY, random_model, spread
 from tests.ranks import run_ranks
+from tests.small_tokenizer import PIECES, small_tokenizer
 
 CONFIG = replace(TINY, head_dim=16, num_heads=2, num_kv_heads=1, num_experts=3, context=64)
 TABLES = [array("q", blocks) for blocks in ((5, 2, 7, 0), (1, 3), (4, 6, 8, 9))]
@@ -175,6 +186,39 @@ def test_why_a_model_is_not_recorded(kernels: torch.device) -> None:
 
 def test_a_model_on_a_cpu_is_not_recorded() -> None:
     assert why_not_recorded(random_model(CONFIG)) == "the model is on a CPU"
+
+
+def test_the_next_plan_is_made_while_a_recorded_step_runs(
+    kernels: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replayed graph goes through no layer, whose call begins the planning otherwise. Here replays are what a GPU's
+    are to the host: they give the same tensors again, and nothing of the step is run.
+    """
+
+    def once(step: Callable[[], Tensors], pool: Pool | None) -> Callable[[], Tensors]:
+        results = step()
+        return lambda: results
+
+    monkeypatch.setattr(decode_graphs, "recorded", once)
+    small_tokenizer(tmp_path)
+    model = random_model(replace(CONFIG, vocab_size=PIECES), seed=5).to(kernels)
+    spread(model, "local", Collectives(None, kernels))
+    engine = Engine(
+        model=model,
+        tokenizer=Tokenizer(tmp_path / "tokenizer.model"),
+        control=Collectives(None, torch.device("cpu")),
+        limits=EngineLimits(batch_size=1, kv_tokens=48),
+    )
+    planned: list[bool] = []
+    take = Runner._take
+
+    def watched(request: RunningRequest, feed: Feed, rows: Rows) -> WorkResult:
+        planned.append(engine._leader._coming is not None)
+        return take(request, feed, rows)
+
+    monkeypatch.setattr(Runner, "_take", staticmethod(watched))
+    engine.generate([Request((5, 6, 7), SamplingParams(max_tokens=4, ignore_eos=True))])
+    assert planned == [True] * 4
 
 
 def _ranks_logits(collectives: Collectives) -> list[torch.Tensor]:
