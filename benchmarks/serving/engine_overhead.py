@@ -45,7 +45,7 @@ class ForwardTimer:
         self._requests = requests
         self._repeating = False
         self._forward = Transformer.next_token_logits
-        self._begin_planning = Leader._begin_planning  # what its hook on the last layer calls
+        self._begin_planning = Leader.begin_planning  # what its hook on the last layer calls
 
     def next_token_logits(self, model: Transformer, batch: Any, cache: Any) -> Any:
         """Stands for the model's."""
@@ -76,7 +76,7 @@ def timed_passes(folder: str, requests: int) -> list[Pass]:
     params = SamplingParams(max_tokens=1 + WARM_STEPS + 2 * PAIRS, ignore_eos=True)
     with (
         patch.object(Transformer, "next_token_logits", lambda *given: timer.next_token_logits(*given)),
-        patch.object(Leader, "_begin_planning", lambda leader: timer.begin_planning(leader)),
+        patch.object(Leader, "begin_planning", lambda leader: timer.begin_planning(leader)),
         LLM(folder, batch_size=requests) as llm,
     ):
         llm.generate(prompts, params)
