@@ -67,7 +67,7 @@ def candidates(asked: str, chosen: str, facts: DispatchFacts) -> tuple[str, ...]
     few tokens and slow links, and few bytes for many tokens.
 
     hierarchical is among them on GPUs, whose links in a node are many times as fast as those between nodes. Between
-    CPUs it gained little at 100 Mbit/s and lost at 1 Gbit/s (benchmarks/results): there it is for who asks for it.
+    CPUs it gained a tenth at 100 Mbit/s and lost at 1 Gbit/s (benchmarks/results): there it is for who asks for it.
     """
     if asked != "auto" or chosen in ("local", "peer") or facts.topology.num_nodes == 1:
         return (chosen,)
