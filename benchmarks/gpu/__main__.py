@@ -40,6 +40,7 @@ def _throughput(shape: str, quantize: str) -> Section:
 
 SECTIONS = (
     Section("A mixture of experts", "benchmarks.gpu.moe_layer", quick=True),
+    Section("Experts over many rows", "benchmarks.gpu.grouped_experts", quick=True),
     _steps("791m", "none", quick=True),
     _steps("8x7b", "none"),
     _steps("8x7b", "fp8"),

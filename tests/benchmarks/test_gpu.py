@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import transformers_steps
+from benchmarks.gpu import grouped_experts, transformers_steps
 from benchmarks.gpu.__main__ import SECTIONS, main, sections, write
 from benchmarks.gpu.fastmoe_layer import fastmoe_layer
 from benchmarks.gpu.fastmoe_layer import main as measure_fastmoe
 from benchmarks.gpu.loading import measured
-from benchmarks.gpu.moe_layer import EXPERTS, TOP_K, loop_over_experts
+from benchmarks.gpu.moe_layer import EXPERTS, TOP_K, loop_over_experts, side_by_side
 from benchmarks.gpu.section import Section, Told, run
 from benchmarks.gpu.throughput import MOST_SEATS, build, seats_for
 from benchmarks.gpu.throughput import run as run_throughput
@@ -36,8 +36,26 @@ def test_what_fits_is_measured() -> None:
 
     assert titles(150e9) == [section.title for section in SECTIONS]
     assert set(titles(150e9)) - set(titles(80e9)) == {"Steps of 8x7b, bfloat16"}
-    assert titles(150e9, quick=True) == ["A mixture of experts", "Steps of 791m, bfloat16"]
+    assert titles(150e9, quick=True) == [
+        "A mixture of experts",
+        "Experts over many rows",
+        "Steps of 791m, bfloat16",
+    ]
     assert titles(80e9, only=("throughput",)) == ["Throughput of 8x7b, fp8"]
+
+
+def test_the_dense_product_has_as_many_operations_and_experts_lie_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line without a GPU: times are stood in for, and the calls made once."""
+    monkeypatch.setattr("benchmarks.gpu.moe_layer.DIM", 32)
+    monkeypatch.setattr("benchmarks.gpu.moe_layer.HIDDEN", 48)
+    monkeypatch.setattr(grouped_experts, "DIM", 32)
+    monkeypatch.setattr(grouped_experts, "milliseconds", lambda call: float(call() is None) + 1)
+    weights = side_by_side(torch.randn(EXPERTS, 3, 32 * 48).bfloat16())
+    assert weights.expert_stacks is not None
+    with torch.no_grad():
+        line = grouped_experts.measured(torch.device("cpu"), 16, weights, with_grouped=True)
+    assert line == {"rows": 16, "tiles": 1.0, "grouped_mm": 1.0, "dense": 2.0}
+    assert grouped_experts.table([line]).splitlines()[2] == "| 16 | 1.000 | 1.000 | 2.000 | 200% | 200% |"
 
 
 def test_every_section_is_a_module() -> None:
