@@ -32,6 +32,17 @@ STABLE_TORCH_LIBRARY(mixtralkit, m) {
           "Tensor(c!)? rows_RD, Tensor(d!)? arrivals) -> (Tensor, Tensor)");
     m.def("peer_combine(Tensor(a!) slab, Tensor(b!) state, Tensor rows_RD, Tensor arrivals, Tensor expert_ids_TK, "
           "bool merged, bool weighted, Tensor(c!)? out) -> Tensor");
+    m.def("split_slab_bytes(int ranks, int rows_bytes, int results_bytes) -> int");
+    m.def("split_capacity(Tensor config, int width, int element_bytes, int dtype, int top_k) -> int");
+    m.def("dispatch_send(Tensor config, Tensor(a!) own, Tensor(b!) report, Tensor x_TD, Tensor expert_ids_TK, "
+          "Tensor routes, int all_tokens, Tensor(c!) ticket, int stream) -> ()");
+    m.def("dispatch_receive(Tensor config, Tensor(a!) own, Tensor(b!) report, Tensor ticket, Tensor routes, "
+          "int top_k, int expected_tokens, Tensor(c!) rows_RD, Tensor(d!) origins_R, Tensor(e!) counts_e, "
+          "Tensor(f!) told, int stream) -> ()");
+    m.def("combine_send(Tensor config, Tensor(a!) own, Tensor(b!) report, Tensor rows_RD, Tensor origins_R, "
+          "Tensor counts_e, int top_k, Tensor(c!) ticket, int stream) -> ()");
+    m.def("combine_receive(Tensor config, Tensor(a!) own, Tensor(b!) report, Tensor ticket, Tensor? weights_TK, "
+          "int top_k, Tensor(c!) out, int stream) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(mixtralkit, CompositeExplicitAutograd, m) {

@@ -5,6 +5,7 @@ import sys
 import torch
 
 from mixtralkit.dist.launch import Group
+from mixtralkit.moe.dispatch.cuda_peer_needs import why_not_cuda_peer
 from mixtralkit.moe.dispatch.nccl_library import why_not_nccl
 from mixtralkit.ops import library
 
@@ -27,8 +28,8 @@ def common_reason(whys: list[str | None]) -> str:
 
 def why_not_peer(device: torch.device, num_nodes: int) -> str | None:
     """Why ranks on `device` of `num_nodes` hosts cannot use the dispatch peer; None when they can."""
-    if device.type != "cpu":
-        return f"it moves rows between CPUs, and this run is on {device.type}"
+    if device.type == "cuda":
+        return why_not_cuda_peer(device, num_nodes)
     if sys.platform != "linux":
         return f"it needs Linux, and this is {sys.platform}"
     if num_nodes > 1:

@@ -8,6 +8,8 @@ from mixtralkit.moe.dispatch.all_gather import AllGatherDispatch
 from mixtralkit.moe.dispatch.base import Dispatch
 from mixtralkit.moe.dispatch.collective import CollectiveDispatch
 from mixtralkit.moe.dispatch.collective_mover import CollectiveMover
+from mixtralkit.moe.dispatch.cuda_peer import CudaPeerDispatch
+from mixtralkit.moe.dispatch.cuda_peer_exchange import CudaPeerExchange
 from mixtralkit.moe.dispatch.fixed import FixedDispatch
 from mixtralkit.moe.dispatch.hierarchical import HierarchicalDispatch
 from mixtralkit.moe.dispatch.local import LocalDispatch
@@ -45,6 +47,8 @@ class Transport:
     def _make(self, name: str, routes: Routes) -> Dispatch:
         if routes.stays_home:
             return LocalDispatch(routes.placement.num_experts)
+        if name == PeerDispatch.name and self._collectives.device.type == "cuda":
+            return CudaPeerDispatch(self._cuda_peer_exchange, routes)
         if name == PeerDispatch.name:
             return PeerDispatch(self._peer_exchange, routes)
         if name == NcclDispatch.name:
@@ -53,6 +57,14 @@ class Transport:
             return FixedDispatch(self._fixed_mover, routes, self._collectives.device)
         kinds = {kind.name: kind for kind in (CollectiveDispatch, AllGatherDispatch, HierarchicalDispatch)}
         return kinds[name](self._collectives, routes)
+
+    def check(self) -> None:
+        """Raise `LateRank` naming the rank when a device has given up waiting for one; does not wait for the device.
+
+        For after a CUDA graph: nobody else looks while it is replayed.
+        """
+        if "_cuda_peer_exchange" in vars(self):
+            self._cuda_peer_exchange.check()
 
     @cached_property
     def _peer_exchange(self) -> PeerExchange:
@@ -68,3 +80,7 @@ class Transport:
         group = self._collectives
         own = group.device.type == "cuda" and why_not_library() is None
         return self._nccl_exchange if all(group.all_gather_json(own)) else CollectiveMover(group)
+
+    @cached_property
+    def _cuda_peer_exchange(self) -> CudaPeerExchange:
+        return CudaPeerExchange(self._collectives, self._num_experts)

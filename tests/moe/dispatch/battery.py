@@ -13,6 +13,8 @@ from mixtralkit.dist.collectives import Collectives
 from mixtralkit.dist.topology import Topology
 from mixtralkit.moe.dispatch.base import Dispatch
 from mixtralkit.moe.dispatch.collective_mover import CollectiveMover
+from mixtralkit.moe.dispatch.cuda_peer import CudaPeerDispatch
+from mixtralkit.moe.dispatch.cuda_peer_exchange import CudaPeerExchange
 from mixtralkit.moe.dispatch.fixed import FixedDispatch
 from mixtralkit.moe.dispatch.nccl import NcclDispatch
 from mixtralkit.moe.dispatch.transport import Transport
@@ -21,6 +23,10 @@ from mixtralkit.moe.placement.routes import Routes, routes_of
 from mixtralkit.moe.routing import Routing
 
 TINY_SLOTS = "peer in tiny slots"
+# The exchange between GPUs, its steps run by the CPU over shared memory. In tiny regions a call takes many exchanges;
+# even steps are those of a recorded step, of as many tokens on every rank.
+TINY_REGIONS, EVEN_STEPS = "peer in steps and tiny regions", "peer in even steps"
+STEPS = ("peer in steps", TINY_REGIONS, EVEN_STEPS)
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,10 @@ def _dispatch(name: str, collectives: Collectives, case: Case) -> Dispatch:
     """
     if name == NcclDispatch.name:
         return NcclDispatch(CollectiveMover(collectives), case.routes(collectives.rank), collectives.device)
+    if name in STEPS:
+        exchange = CudaPeerExchange(collectives, case.num_experts, 512 if name == TINY_REGIONS else 64 << 10)
+        dispatch = CudaPeerDispatch(exchange, case.routes(collectives.rank))
+        return dispatch.recordable if name == EVEN_STEPS else dispatch
     name, slot_bytes = ("peer", 512) if name == TINY_SLOTS else (name, None)
     return Transport(collectives, case.num_experts, slot_bytes).dispatch(name, case.routes(collectives.rank))
 
@@ -156,8 +166,8 @@ def run_case(collectives: Collectives, dispatch: Dispatch, case: Case) -> dict[s
 
 
 def names_of(case: Case, names: list[str]) -> list[str]:
-    """Those of `names` that a case is for: the fixed dispatch wants as many tokens on every rank."""
-    return [name for name in names if name != FixedDispatch.name or len(set(case.tokens)) == 1]
+    """Those of `names` that a case is for: what can be recorded wants as many tokens on every rank."""
+    return [name for name in names if name not in (FixedDispatch.name, EVEN_STEPS) or len(set(case.tokens)) == 1]
 
 
 def run_cases(collectives: Collectives, names: list[str]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -10,6 +10,7 @@ from mixtralkit.errors import RankFailure
 from mixtralkit.moe.dispatch.agreement import gather_counts
 from tests.dispatches import PEER, SPREAD
 from tests.moe.dispatch.battery import (
+    STEPS,
     TINY_SLOTS,
     Case,
     cases,
@@ -21,7 +22,7 @@ from tests.moe.dispatch.battery import (
 )
 from tests.ranks import run_ranks
 
-ALL = [*SPREAD, *([TINY_SLOTS] if PEER else []), "nccl", "fixed"]
+ALL = [*SPREAD, *([TINY_SLOTS, *STEPS] if PEER else []), "nccl", "fixed"]
 NAMES = {1: ["local", *ALL]} | dict.fromkeys((2, 3, 4), ALL)
 RUNS = [(size, name, case) for size, names in NAMES.items() for case in cases(size) for name in names_of(case, names)]
 

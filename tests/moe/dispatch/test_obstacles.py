@@ -11,15 +11,15 @@ CPU = torch.device("cpu")
 
 def test_where_peer_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each reason, in words that fit behind "cannot be used"."""
-    monkeypatch.setattr(obstacles.library, "why_not", lambda: None)
+    monkeypatch.setattr(obstacles.library, "why_not", lambda *_: None)
     assert why_not_peer(CPU, 1) is None
-    reasons = [why_not_peer(torch.device("cuda"), 1), why_not_peer(CPU, 3)]
-    monkeypatch.setattr(obstacles.library, "why_not", lambda: "they have not been built")
+    reasons = [why_not_peer(torch.device("cuda"), 2), why_not_peer(CPU, 3)]
+    monkeypatch.setattr(obstacles.library, "why_not", lambda *_: "they have not been built")
     reasons.append(why_not_peer(CPU, 1))
     monkeypatch.setattr(obstacles.sys, "platform", "darwin")
     reasons.append(why_not_peer(CPU, 1))
     assert reasons == [
-        "it moves rows between CPUs, and this run is on cuda",
+        "it needs all ranks on one host, and they are on 2",
         "it needs all ranks on one host, and they are on 3",
         "it needs the native kernels: they have not been built",
         "it needs Linux, and this is darwin",
