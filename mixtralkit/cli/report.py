@@ -117,12 +117,14 @@ def _phase(phase: Phase, tokens: int) -> dict[str, float]:
         "seconds": phase.seconds,
         "tokens_per_second": tokens / phase.seconds if phase.seconds else 0.0,
         "steps": phase.steps,
+        "recorded_steps": phase.recorded,
     }
 
 
 def _phase_text(phase: dict[str, Any]) -> str:
     what = f"{counted(phase['tokens'], 'token')} in {seconds(phase['seconds'])}, {counted(phase['steps'], 'step')}"
-    return f"{rate(phase['tokens_per_second'])} tokens/s ({what})"
+    recorded = f", {phase['recorded_steps']:,} of them CUDA graphs" if phase["recorded_steps"] else ""
+    return f"{rate(phase['tokens_per_second'])} tokens/s ({what}{recorded})"
 
 
 def _rank_table(ranks: Sequence[dict[str, Any]]) -> list[str]:

@@ -33,10 +33,11 @@ class Engine:
 
     `context` is the most tokens that a request may have, and `kv_tokens` for how many all ranks have room together.
     `on_step` is told, before each step, what is about to run: it ends up in the message should a rank get stuck there.
-    `before_step` is called on all ranks before each step, with the most tokens that each of them feeds to the model,
-    and `after_step` at its end. `state` is asked about once a second for what this rank tells of itself, as JSON, and
-    `on_facts` is told what each step did, on rank 0 in the engine's second thread. `changes` says what `before_step`
-    may change in the model, None where it is nothing: only then are decode steps on a GPU recorded as CUDA graphs.
+    `before_step` is called on all ranks before each step that is not recorded, with the most tokens that each of them
+    feeds to the model, and `after_step` at the end of each. `state` is asked about once a second for what this rank
+    tells of itself, as JSON, and `on_facts` is told what each step did, on rank 0 in the engine's second thread.
+    `changes` says what `before_step` may change in what a step computes, None where it is nothing: only then are decode
+    steps on a GPU recorded as CUDA graphs.
     """
 
     def __init__(
@@ -173,10 +174,12 @@ class Engine:
         phase = self.stats.prefill if plan.feeds_prompts else self.stats.decode
         self._on_step(f"{'prefill' if plan.feeds_prompts else 'decode'} step {phase.steps + 1}")
         started = time.perf_counter()
-        self._before_step(plan.tokens_W)
+        recorded = self._runner.has_recorded(plan)
+        if not recorded:
+            self._before_step(plan.tokens_W)
         results = self._run_mine(plan)
         seconds = time.perf_counter() - started
-        self.stats.record(phase, tokens_W=plan.tokens_W, seconds=seconds, results=results)
+        self.stats.record(phase, tokens_W=plan.tokens_W, seconds=seconds, results=results, recorded=recorded)
         self._after_step()
         return results
 

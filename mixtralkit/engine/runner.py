@@ -59,6 +59,10 @@ class Runner:
                     admission, sampler, context=self._context, eos_id=self._vocabulary.eos_id
                 )
 
+    def has_recorded(self, plan: StepPlan) -> bool:
+        """Whether a step is one of the recorded ones; the same on all ranks."""
+        return self._graphs is not None and plan.most_single_tokens is not None
+
     def run(self, work: Sequence[Work], most_single_tokens: int | None) -> list[WorkResult]:
         """Run this rank's items; those of requests that have ended meanwhile are passed over.
 

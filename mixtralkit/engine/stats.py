@@ -8,9 +8,12 @@ from mixtralkit.engine.step_plan import WorkResult
 
 @dataclass
 class Phase:
-    """The steps of one kind: the tokens that each rank fed to the model in them, and this rank's seconds."""
+    """The steps of one kind, some of them `recorded` as CUDA graphs: the tokens that each rank fed to the model in
+    them, and this rank's seconds.
+    """
 
     steps: int = 0
+    recorded: int = 0
     tokens_W: tuple[int, ...] = ()
     seconds: float = 0.0
 
@@ -35,9 +38,18 @@ class GenerationStats:
     proposed: int = 0
     accepted: int = 0
 
-    def record(self, phase: Phase, *, tokens_W: Sequence[int], seconds: float, results: Sequence[WorkResult]) -> None:
+    def record(
+        self,
+        phase: Phase,
+        *,
+        tokens_W: Sequence[int],
+        seconds: float,
+        results: Sequence[WorkResult],
+        recorded: bool = False,
+    ) -> None:
         """Add one step to `phase`, to which rank w fed up to `tokens_W[w]` tokens; `results` are this rank's."""
         phase.steps += 1
+        phase.recorded += recorded
         phase.tokens_W = tuple(map(sum, zip(phase.tokens_W or [0] * len(tokens_W), tokens_W, strict=True)))
         phase.seconds += seconds
         self.decoded += sum(len(result.tokens) for result in results) if phase is self.decode else 0

@@ -45,14 +45,9 @@ class Steering:
         """Those in force, one a layer."""
         return self._placements if self.adaptive is None else self.adaptive.placements
 
-    @property
-    def may_change(self) -> bool:
-        """Whether a step may differ from the one before in how rows travel or where experts are."""
-        return self.chooser is not None or self.adaptive is not None
-
     def before_step(self, tokens_W: Sequence[int]) -> None:
         """To be called by all ranks before a step in which rank w has `tokens_W[w]` tokens."""
-        if self.may_change:
+        if self.chooser is not None or self.adaptive is not None:
             due = self._steps_since >= self._patience * LOOK_STEPS or self._tokens_since >= self._patience * LOOK_TOKENS
             if due:
                 self._look()

@@ -146,7 +146,7 @@ def _engine(
         after_step=steps.end,
         state=lambda: rank_state(group, spread, steered),
         on_facts=on_facts,
-        changes="strategies may change from step to step how rows travel" if steered.steering.may_change else None,
+        changes=None if steered.steering.adaptive is None else "the placement follows the load",
     )
 
 

@@ -201,6 +201,7 @@ def test_the_next_plan_is_made_while_a_recorded_step_runs(
 
     monkeypatch.setattr(decode_graphs, "recorded", once)
     small_tokenizer(tmp_path)
+    steered: list[Sequence[int]] = []
     model = random_model(replace(CONFIG, vocab_size=PIECES), seed=5).to(kernels)
     spread(model, "local", Collectives(None, kernels))
     engine = Engine(
@@ -208,6 +209,7 @@ def test_the_next_plan_is_made_while_a_recorded_step_runs(
         tokenizer=Tokenizer(tmp_path / "tokenizer.model"),
         control=Collectives(None, torch.device("cpu")),
         limits=EngineLimits(batch_size=1, kv_tokens=48),
+        before_step=steered.append,
     )
     planned: list[bool] = []
     take = Runner._take
@@ -219,6 +221,8 @@ def test_the_next_plan_is_made_while_a_recorded_step_runs(
     monkeypatch.setattr(Runner, "_take", staticmethod(watched))
     engine.generate([Request((5, 6, 7), SamplingParams(max_tokens=4, ignore_eos=True))])
     assert planned == [True] * 4
+    assert (engine.stats.decode.steps, engine.stats.decode.recorded) == (3, 3)
+    assert steered == [(3,)]  # nothing is decided for a step that is recorded
 
 
 def _ranks_logits(collectives: Collectives) -> list[torch.Tensor]:
