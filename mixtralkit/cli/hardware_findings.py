@@ -52,10 +52,17 @@ def communication() -> Iterator[Finding]:
     uses = {"gloo": "ranks on CPUs", "nccl": "ranks on GPUs"}
     for name, there in available_backends().items():
         yield Finding(name, "ok" if there else "no", uses[name] if there else f"not in this torch: no {uses[name]}")
+    yield exchange_between_gpus()
     yield nccl_operators()
     problem = host_name_problem()
     yield Finding("host name", "no" if problem else "ok", problem or platform.node())
     yield Finding("interfaces", "ok", ", ".join(network_interfaces()))
+
+
+def exchange_between_gpus() -> Finding:
+    """Whether the dispatch peer has kernels for GPUs; on CPUs it needs the native kernels alone."""
+    problem = library.why_not(library.CUDA)
+    return Finding("peer on GPUs", "no" if problem else "ok", problem or "kernels that write into other GPUs' memory")
 
 
 def nccl_operators() -> Finding:

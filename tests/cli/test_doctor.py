@@ -94,3 +94,11 @@ def test_without_the_operators_over_nccl_the_reason_is_told(monkeypatch: pytest.
     monkeypatch.setattr(nccl_library.library, "why_not", lambda name: "there is no nccl.h; install it")
     found = hardware_findings.nccl_operators()
     assert (found.state, found.words) == ("no", "it needs the operators over NCCL: there is no nccl.h; install it")
+
+
+def test_the_exchange_between_gpus_is_there_or_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    for problem, state in ((None, "ok"), ("there is no nvcc", "no")):
+        monkeypatch.setattr(hardware_findings.library, "why_not", lambda name, problem=problem: problem)
+        found = hardware_findings.exchange_between_gpus()
+        assert (found.name, found.state) == ("peer on GPUs", state)
+    assert found.words == "there is no nvcc"
