@@ -16,6 +16,7 @@ from mixtralkit.errors import RequestError
 from mixtralkit.model.batch import make_batch
 from mixtralkit.model.kv_cache import KVCache
 from mixtralkit.model.transformer import Transformer
+from mixtralkit.moe.layer import MoELayer
 from mixtralkit.ops.upload import upload
 
 
@@ -45,6 +46,8 @@ class Runner:
         self._context = context
         self._device = model.tok_embeddings.weight.device
         self._requests: dict[int, RunningRequest] = {}
+        layers = (block.feed_forward for block in model.layers)
+        self._layer = next((layer for layer in layers if isinstance(layer, MoELayer)), None)
 
     def prepare(self, plan: StepPlan) -> None:
         """Forget the requests that are dropped, and take in those that come to this rank."""
@@ -78,6 +81,8 @@ class Runner:
             logits_RV = self._recorded_logits(self._graphs, requests, feeds, most_single_tokens)
             self._on_launched()
         rows = rows_of_feeds(logits_RV, requests, feeds)
+        if self._layer is not None:
+            self._layer.check()
         results = [self._take(request, feed, own) for request, feed, own in zip(requests, feeds, rows, strict=True)]
         for result in results:
             if result.finish or result.error:

@@ -74,6 +74,10 @@ class MoELayer(nn.Module):
         finally:
             self._dispatch = dispatch
 
+    def check(self) -> None:
+        """Raise what the device has noted of an exchange that it gave up; that of any layer, where they share one."""
+        self._dispatch.check()
+
     def use(self, dispatch: Dispatch) -> None:
         """Send tokens with `dispatch` from the next call on; all ranks must change together."""
         self._dispatch = dispatch

@@ -50,3 +50,9 @@ class Dispatch(ABC):
 
         The sum is in float32 and does not depend on the layout of the ranks; returns `[T, D]` in the dtype of the rows.
         """
+
+    def check(self) -> None:  # noqa: B027 - most have nothing to look at
+        """Raise what the device has noted of an exchange that it gave up, such as `LateRank`. Waits for nothing.
+
+        For when the results of a step are on the host, before they are believed; most dispatches raise by themselves.
+        """

@@ -59,6 +59,10 @@ class CudaPeerDispatch(Dispatch):
         )
         return weighted_sum(results.view(*ids_TK.shape, rows_RD.shape[1]), weights_TK).to(rows_RD.dtype)
 
+    def check(self) -> None:
+        """See `Dispatch.check`."""
+        self._exchange.check()
+
 
 class EvenCudaPeerDispatch(CudaPeerDispatch):
     """For steps that are recorded as a CUDA graph: every rank has as many tokens, and nothing waits for the device."""

@@ -57,3 +57,7 @@ class LimitedDispatch(Dispatch):
         weights_TK, width = handle.routing.weights_TK, results_ND.shape[1]
         by_pair = results_ND.new_zeros(weights_TK.numel(), width).index_copy(0, handle.pairs_N, results_ND)
         return weighted_sum(by_pair.view(*weights_TK.shape, width), weights_TK).to(rows_RD.dtype)
+
+    def check(self) -> None:
+        """See `Dispatch.check`."""
+        self._inner.check()

@@ -58,14 +58,6 @@ class Transport:
         kinds = {kind.name: kind for kind in (CollectiveDispatch, AllGatherDispatch, HierarchicalDispatch)}
         return kinds[name](self._collectives, routes)
 
-    def check(self) -> None:
-        """Raise `LateRank` naming the rank when a device has given up waiting for one; does not wait for the device.
-
-        For after a CUDA graph: nobody else looks while it is replayed.
-        """
-        if "_cuda_peer_exchange" in vars(self):
-            self._cuda_peer_exchange.check()
-
     @cached_property
     def _peer_exchange(self) -> PeerExchange:
         return PeerExchange(self._collectives, self._num_experts, self._slot_bytes)

@@ -71,6 +71,11 @@ class Inputs:
     routing: Routing
     grad_TD: torch.Tensor
 
+    def on(self, device: torch.device) -> "Inputs":
+        """The same on `device`."""
+        routing = Routing(self.routing.expert_ids_TK.to(device), self.routing.weights_TK.to(device))
+        return Inputs(self.x_TD.to(device), routing, self.grad_TD.to(device))
+
 
 def cases(world_size: int) -> list[Case]:
     """Plain, empty, tiny, lopsided and odd-sized batches for a world size."""
@@ -139,12 +144,14 @@ def run_case(collectives: Collectives, dispatch: Dispatch, case: Case) -> dict[s
 
     Rows behind those that are counted are left out of what is seen; their results are NaN.
     """
-    given = inputs(case, collectives.rank)
+    device = collectives.device
+    given = inputs(case, collectives.rank).on(device)
     x = given.x_TD.clone().requires_grad_()
     weights = given.routing.weights_TK.clone().requires_grad_()
     routing = Routing(given.routing.expert_ids_TK, weights)
     rows, counts, handle = dispatch.dispatch(x, routing)
-    matrices = [expert_matrix(case, e).requires_grad_() for e in case.placement.experts_of(collectives.rank)]
+    held = case.placement.experts_of(collectives.rank)
+    matrices = [expert_matrix(case, expert).to(device).requires_grad_() for expert in held]
     counts = counts.tolist() if isinstance(counts, torch.Tensor) else list(counts)
     parts = rows[: sum(counts)].split(counts)
     results = torch.cat([part @ matrix for part, matrix in zip(parts, matrices, strict=True)])
@@ -155,14 +162,18 @@ def run_case(collectives: Collectives, dispatch: Dispatch, case: Case) -> dict[s
     identity = dispatch.combine(other_rows, other_handle)
     torch.autograd.backward(out, given.grad_TD)
     return {
-        "rows": rows.detach()[: sum(counts)],
+        "rows": rows.detach()[: sum(counts)].cpu(),
         "counts": counts,
-        "out": out.detach(),
-        "twice": identity.detach(),
-        "grad_x": x.grad,
-        "grad_weights": weights.grad,
-        "grad_matrices": [matrix.grad for matrix in matrices],
+        "out": out.detach().cpu(),
+        "twice": identity.detach().cpu(),
+        "grad_x": _seen(x.grad),
+        "grad_weights": _seen(weights.grad),
+        "grad_matrices": [_seen(matrix.grad) for matrix in matrices],
     }
+
+
+def _seen(grad: torch.Tensor | None) -> torch.Tensor | None:
+    return None if grad is None else grad.cpu()
 
 
 def names_of(case: Case, names: list[str]) -> list[str]:
