@@ -37,7 +37,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=find_packages(include=["mixtralkit", "mixtralkit.*"]),
-    package_data={"mixtralkit": ["py.typed", "serve/page/*"]},
+    package_data={"mixtralkit": ["py.typed", "serve/page/*", "ops/triton/tiles.json"]},
     ext_modules=native_extensions(),
     cmdclass={"build_ext": BuildNative},
     options={

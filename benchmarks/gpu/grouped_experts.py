@@ -3,7 +3,8 @@
 python -m benchmarks.gpu.grouped_experts
 
 The dense ones are three products of all rows with one expert's matrices, which is as many operations. What share of
-that speed experts reach, and from how many rows on which way is better, is what `ROWS` of ops/grouped_product goes by.
+that speed experts reach, and from how many rows on which way is better, is what the entry
+"grouped" of ops/triton/tiles.json goes by.
 """
 
 from collections.abc import Sequence

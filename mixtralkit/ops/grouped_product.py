@@ -11,12 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from mixtralkit.ops.matrices import Matrices
+from mixtralkit.ops.triton.tile_table import architecture, chosen
 
-# How many rows an expert must have on average. Arithmetic, not measured on a GPU yet: an H100 does 295 products of
-# bfloat16 in the time in which it reads a weight, so from about as many rows on reading is not the limit; and torch
-# takes its larger tiles from 128 on. `python -m benchmarks.gpu` has both ways side by side.
-ROWS = 256
-_ARCHITECTURE = 9
+_ARCHITECTURE = 90
 
 
 def expert_rows(
@@ -32,9 +29,18 @@ def expert_rows(
 
 def is_grouped(rows: int, x: torch.Tensor, weights: Matrices) -> bool:
     """Whether so many rows of `x` go through these experts by `grouped_rows`."""
-    if not x.is_cuda or x.dtype != torch.bfloat16 or rows < ROWS * (len(weights.matrices) // 3):
+    if not x.is_cuda or x.dtype != torch.bfloat16 or architecture(x.device) != _ARCHITECTURE:
         return False
-    return torch.cuda.get_device_capability(x.device)[0] == _ARCHITECTURE and weights.expert_stacks is not None
+    return rows >= least_rows() * (len(weights.matrices) // 3) and weights.expert_stacks is not None
+
+
+def least_rows() -> int:
+    """How many rows an expert must have on average; what decides is `python -m benchmarks.gpu.tune`.
+
+    By arithmetic an H100 does 295 products of bfloat16 in the time in which it reads a weight, so from about as many
+    rows on reading is not the limit; and torch takes its larger tiles from 128 on.
+    """
+    return chosen(_ARCHITECTURE, "grouped")["rows"]
 
 
 def grouped_rows(

@@ -1,18 +1,16 @@
-"""How large the tiles of attention are: data, by the kind of segment, the dtype and the GPU.
+"""How large the tiles of attention are, by the kind of segment, the dtype and the GPU; never by the batch.
 
-Chosen by arithmetic for heads of 128 elements, to be confirmed on hardware: not measured on a GPU yet. A single token
-is bound by reading keys and values: each step has 32 KB of them on the way, several programs share a multiprocessor,
-and splits make enough programs of one request. A prompt is bound by the tensor cores: from Hopper on, 128 rows (32
-tokens of 4 heads) use the keys and values of a step together, as the L2 cache is too slow for fewer; before, the
-registers suffice for 64. In bfloat16, with Triton 3.6, ptxas spills none; with 3.9 the prompts of sm_80 have 64
-bytes of stack, and sm_90 has not been looked at.
+A single token is bound by reading keys and values: each step has 32 KB of them on the way, several programs share a
+multiprocessor, and splits make enough programs of one request. A prompt is bound by the tensor cores: from Hopper on,
+128 rows (32 tokens of 4 heads) use the keys and values of a step together, as the L2 cache is too slow for fewer;
+before, the registers suffice for 64. Exact products of float32 do not go to the tensor cores.
 """
 
 from typing import NamedTuple
 
 import torch
 
-SPLIT = 256  # positions of a request that one program goes through for a single token; a multiple of all steps
+from mixtralkit.ops.triton.tile_table import chosen
 
 
 class AttentionTile(NamedTuple):
@@ -24,25 +22,22 @@ class AttentionTile(NamedTuple):
     stages: int
 
 
-_TOKEN = AttentionTile(16, 64, 4, 3)
-_PROMPT = AttentionTile(64, 64, 4, 3)
-_PROMPT_HOPPER = AttentionTile(128, 64, 8, 3)
-# Exact float32 products do not go to the tensor cores.
-_TOKEN_FLOAT32 = AttentionTile(16, 16, 4, 2)
-_PROMPT_FLOAT32 = AttentionTile(32, 16, 4, 2)
-
-
-def token_tile(heads_together: int, dtype: torch.dtype) -> AttentionTile:
+def token_tile(heads_together: int, dtype: torch.dtype, arch: int) -> AttentionTile:
     """For segments of one token; so many heads share a KV head."""
-    return _with_room(_TOKEN_FLOAT32 if dtype == torch.float32 else _TOKEN, heads_together)
+    return _tile("tokens", heads_together, dtype, arch)
 
 
-def prompt_tile(heads_together: int, dtype: torch.dtype, hopper: bool) -> AttentionTile:
-    """For segments of several tokens; `hopper` is whether the GPU is one, or newer."""
-    halves = _PROMPT_HOPPER if hopper else _PROMPT
-    return _with_room(_PROMPT_FLOAT32 if dtype == torch.float32 else halves, heads_together)
+def prompt_tile(heads_together: int, dtype: torch.dtype, arch: int) -> AttentionTile:
+    """For segments of several tokens."""
+    return _tile("prompts", heads_together, dtype, arch)
 
 
-def _with_room(tile: AttentionTile, heads: int) -> AttentionTile:
-    """The tile with rows for all heads of at least one token."""
+def split_positions(arch: int) -> int:
+    """Positions of a request that one program goes through for a single token; a multiple of all steps."""
+    return chosen(arch, "split")["positions"]
+
+
+def _tile(segments: str, heads: int, dtype: torch.dtype, arch: int) -> AttentionTile:
+    """With rows for all heads of at least one token."""
+    tile = AttentionTile(**chosen(arch, f"{segments}/{'float32' if dtype == torch.float32 else 'half'}"))
     return tile._replace(rows=max(tile.rows, 1 << (heads - 1).bit_length()))

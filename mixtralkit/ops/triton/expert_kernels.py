@@ -12,7 +12,9 @@ import triton.language as tl
 
 from mixtralkit.ops.matrices import Matrices
 from mixtralkit.ops.triton.dot_kernels import dot
-from mixtralkit.ops.triton.expert_tiles import Tile, expert_tiles, has_wide_tiles, most_tiles
+from mixtralkit.ops.triton.expert_tiles import expert_tiles, most_tiles
+from mixtralkit.ops.triton.product_tiles import Tile
+from mixtralkit.ops.triton.tile_table import architecture
 from mixtralkit.ops.triton.weight_tile_kernels import part_pointers, scaled, weight_kind, weight_tile
 
 # How many tiles of rows go through the outputs side by side, and so find one another's weights in the L2 cache.
@@ -34,7 +36,7 @@ def grouped_swiglu(
     if rows == 0:
         return result_ND
     hidden_NF, experts, kind = x_TD.new_empty(rows, hidden_dim), counts_E.numel(), weight_kind(weights)
-    tiles = expert_tiles(rows, experts, x_TD.dtype, weights.quantization, wide=has_wide_tiles(x_TD.device))
+    tiles = expert_tiles(rows, experts, x_TD.dtype, weights.quantization, architecture(x_TD.device))
     inputs = (pairs_N, counts_E.contiguous(), weights.addresses)
     shape = {"EXPERTS": experts, "EXPERTS_UP": max(16, triton.next_power_of_2(experts)), "D": dim, "F": hidden_dim}
     programs = _programs(tiles.up, rows, experts, hidden_dim)

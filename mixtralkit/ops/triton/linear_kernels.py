@@ -5,41 +5,18 @@ CPU. Sums are in float32.
 """
 
 from itertools import accumulate
-from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
 from mixtralkit.ops.matrices import Matrices
-from mixtralkit.ops.quantized_weight import QuantKind
 from mixtralkit.ops.triton.dot_kernels import dot
+from mixtralkit.ops.triton.product_tiles import product_tile
+from mixtralkit.ops.triton.tile_table import architecture
 from mixtralkit.ops.triton.weight_tile_kernels import part_pointers, scaled, weight_kind, weight_tile
 
 MOST_TOGETHER = 3  # matrices in one launch: queries, keys and values
-
-
-class LinearTile(NamedTuple):
-    """Rows and outputs of a program, inputs it takes in a step; and the launch."""
-
-    rows: int
-    outputs: int
-    inputs: int
-    warps: int
-    stages: int
-
-
-# By the rows for which a tile has room. Chosen by arithmetic, to be confirmed on hardware: not measured on a GPU yet.
-# Few rows are bound by reading the weights, so tiles are narrow and there are many programs to read at once.
-INTEGERS = (LinearTile(16, 16, 256, 4, 4), LinearTile(64, 64, 64, 4, 4), LinearTile(128, 64, 64, 8, 3))
-FP8 = (LinearTile(16, 32, 256, 4, 5), LinearTile(64, 64, 128, 4, 4), LinearTile(128, 64, 64, 8, 3))
-FLOAT32 = (LinearTile(16, 32, 64, 4, 3), LinearTile(64, 64, 64, 8, 2))  # exact products do without tensor cores
-
-
-def linear_tile(rows: int, dtype: torch.dtype, kind: QuantKind | None) -> LinearTile:
-    """The tile for so many rows of that dtype and weights of that kind."""
-    tiles = FLOAT32 if dtype == torch.float32 else FP8 if kind is QuantKind.FP8 else INTEGERS
-    return next((tile for tile in tiles if tile.rows >= rows), tiles[-1])
 
 
 def quantized_linear(x_RD: torch.Tensor, weights: Matrices, residual: torch.Tensor | None) -> torch.Tensor:
@@ -64,7 +41,7 @@ def _launch(
 ) -> None:
     """The products with some matrices from number `matrix` on, into the columns of the result from there on."""
     assert weights.addresses is not None
-    tile = linear_tile(x_RD.shape[0], x_RD.dtype, weights.quantization)
+    tile = product_tile(architecture(x_RD.device), "linear", x_RD.shape[0], x_RD.dtype, weights.quantization)
     outputs = weights.outputs[matrix : matrix + MOST_TOGETHER]
     grid = (sum(triton.cdiv(n, tile.outputs) for n in outputs), triton.cdiv(x_RD.shape[0], tile.rows))
     linear_kernel[grid](

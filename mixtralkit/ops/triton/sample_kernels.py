@@ -5,10 +5,8 @@ import triton
 import triton.language as tl
 
 from mixtralkit.ops.triton.narrowing_kernels import EVERY_RANK, fallen_on, last_rank, list_heavy, ranked, total_weight
+from mixtralkit.ops.triton.tile_table import architecture, chosen
 
-# To be confirmed on hardware: not measured on a GPU yet.
-_BLOCK = 4096
-_BLOCK_A_WARP = 256
 _SETTINGS = tl.constexpr(5)
 _NAN, _INFINITE, _MINUS_INFINITE = tl.constexpr(-1), tl.constexpr(-2), tl.constexpr(-3)  # ops/sample's NO_TOKEN
 
@@ -19,17 +17,18 @@ def sample(logits_BV: torch.Tensor, settings_B5: torch.Tensor) -> torch.Tensor:
     tokens_B = logits_BV.new_empty(rows, dtype=torch.int64)
     if rows:
         ids_BV = logits_BV.new_empty(rows, vocab, dtype=torch.int32)
-        block, warps = block_and_warps(vocab)
+        block, warps = block_and_warps(vocab, architecture(logits_BV.device))
         sample_kernel[(rows,)](
             *(logits_BV.contiguous(), settings_B5.contiguous(), ids_BV, tokens_B, vocab, block), num_warps=warps
         )
     return tokens_B
 
 
-def block_and_warps(vocab: int) -> tuple[int, int]:
+def block_and_warps(vocab: int, arch: int) -> tuple[int, int]:
     """How many tokens a program takes at a time, and by how many warps."""
-    block: int = min(max(triton.next_power_of_2(vocab), _BLOCK_A_WARP), _BLOCK)
-    return block, max(1, block // _BLOCK_A_WARP)
+    sizes = chosen(arch, "sample")
+    block: int = min(max(triton.next_power_of_2(vocab), sizes["block_a_warp"]), sizes["block"])
+    return block, max(1, block // sizes["block_a_warp"])
 
 
 @triton.jit

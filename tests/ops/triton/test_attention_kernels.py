@@ -123,7 +123,7 @@ def test_the_tiles_of_hopper(kernels: torch.device, monkeypatch: pytest.MonkeyPa
     """Larger ones, wherever this runs."""
     from mixtralkit.ops.triton import attention_kernels
 
-    monkeypatch.setattr(attention_kernels, "_is_hopper", lambda _: True)
+    monkeypatch.setattr(attention_kernels, "architecture", lambda device: 90)
     compare(kernels, ((0, 70), (30, 1), (3, 33)), Shape(), torch.float16)
 
 

@@ -8,7 +8,7 @@ pytest.importorskip("triton")
 
 import torch
 
-from mixtralkit.ops.triton.attention_tiles import SPLIT, AttentionTile, prompt_tile, token_tile
+from mixtralkit.ops.triton.attention_tiles import AttentionTile, prompt_tile, split_positions, token_tile
 from mixtralkit.ops.triton.prompt_kernels import prompt_kernel
 from mixtralkit.ops.triton.rotary_kernels import rotate_and_write_kernel
 from mixtralkit.ops.triton.token_kernels import join_splits_kernel, token_kernel
@@ -34,7 +34,7 @@ def pointers(dtype: str, *names: str) -> dict[str, str]:
 def test_prompts_and_tokens(dtype: str, arch: int, window: int) -> None:
     """Splits, which have no dtype, are joined in one of them."""
     shared = pointers(dtype, "q_ptr", "keys_ptr", "values_ptr")
-    tile = prompt_tile(4, DTYPES[dtype], arch >= 90)
+    tile, split = prompt_tile(4, DTYPES[dtype], arch), split_positions(arch)
     ptx(
         prompt_kernel,
         {**shared, "out_ptr": f"*{dtype}"},
@@ -44,21 +44,21 @@ def test_prompts_and_tokens(dtype: str, arch: int, window: int) -> None:
         tile.stages,
     )
     sums = {"sums_ptr": "*fp32", "totals_ptr": "*fp32"}
-    tile = token_tile(4, DTYPES[dtype])
+    tile = token_tile(4, DTYPES[dtype], arch)
     ptx(
         token_kernel,
         {**shared, **sums},
-        {**constants(tile, MIXTRAL, window), "SPLIT": SPLIT},
+        {**constants(tile, MIXTRAL, window), "SPLIT": split},
         arch,
         tile.warps,
         tile.stages,
     )
-    joined = {"H": 32, "d": 128, "WIDTH": 128, "STEP": tile.step, "SPLIT": SPLIT, "WINDOW": window}
+    joined = {"H": 32, "d": 128, "WIDTH": 128, "STEP": tile.step, "SPLIT": split, "WINDOW": window}
     ptx(join_splits_kernel, {**pointers(dtype, "out_ptr"), **sums, "splits": "i32"}, joined, arch)
 
 
 def test_in_odd_sizes() -> None:
-    shared, tile = pointers("bf16", "q_ptr", "keys_ptr", "values_ptr"), prompt_tile(3, torch.bfloat16, hopper=False)
+    shared, tile = pointers("bf16", "q_ptr", "keys_ptr", "values_ptr"), prompt_tile(3, torch.bfloat16, 80)
     ptx(prompt_kernel, {**shared, "out_ptr": "*bf16"}, constants(tile, ODD, 100), 80, tile.warps, tile.stages)
 
 

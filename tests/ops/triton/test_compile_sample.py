@@ -12,7 +12,7 @@ POINTERS = {"logits_ptr": "*fp32", "settings_ptr": "*fp64", "ids_ptr": "*i32", "
 
 
 def _compiled(vocab: int, arch: int) -> str:
-    block, warps = block_and_warps(vocab)
+    block, warps = block_and_warps(vocab, arch)
     return ptx(sample_kernel, POINTERS, {"V": vocab, "BLOCK": block}, arch, warps)
 
 

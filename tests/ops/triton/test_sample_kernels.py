@@ -21,7 +21,7 @@ def test_any_row_and_settings(kernels: torch.device, block: int, problem: tuple[
 
     logits_V, chosen = problem
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample_kernels, "_BLOCK", block)
+        patch.setattr(sample_kernels, "chosen", lambda arch, name: {"block": block, "block_a_warp": 256})
         (token,) = sample(logits_V[None].to(kernels), settings_of([chosen]).to(kernels)).tolist()
     check_token(logits_V, chosen, token)
     assert token == host_token(logits_V, chosen)
@@ -31,7 +31,7 @@ def test_shares_end_where_they_should(kernels: torch.device, monkeypatch: pytest
     """Of tokens all alike, whose sums are exact: also at the ends of blocks the number falls on the next one."""
     from mixtralkit.ops.triton import sample_kernels
 
-    monkeypatch.setattr(sample_kernels, "_BLOCK", 16)
+    monkeypatch.setattr(sample_kernels, "chosen", lambda arch, name: {"block": 16, "block_a_warp": 256})
     rows = [Settings(1.0, 0.0, 0, 1.0, place / 64) for place in (0, 15, 16, 17, 32, 63)]
     tokens_B = sample(torch.zeros(len(rows), 64, device=kernels), settings_of(rows).to(kernels))
     assert tokens_B.tolist() == [0, 15, 16, 17, 32, 63]
