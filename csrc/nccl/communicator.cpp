@@ -1,7 +1,9 @@
 #include "nccl/communicator.h"
 
 #include <chrono>
+#include <future>
 #include <thread>
+#include <utility>
 
 #include <torch/headeronly/util/Exception.h>
 
@@ -11,6 +13,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kSpin = std::chrono::milliseconds(2);  // longer than work takes to be put on its stream
 constexpr auto kNap = std::chrono::microseconds(100);
+constexpr auto kAborting = std::chrono::seconds(1);  // many times what NCCL takes where nothing holds it up
 
 // Ask `done` until it says yes, for up to `seconds`: whether it has.
 template <class Done>
@@ -98,7 +101,19 @@ void Communicator::close(double seconds) {
 }
 
 void Communicator::give_up() {
-    if (comm_ != nullptr) nccl_.CommAbort(comm_);
+    // NCCL stops what is on the device at once, and then waits for all CUDA graphs that hold work of this communicator
+    // to be destroyed. Whoever has them may be waiting for this call, so it goes on in a thread of its own.
+    if (comm_ != nullptr) {
+        std::promise<void> aborted;
+        const std::future<void> end = aborted.get_future();
+        std::thread([abort = nccl_.CommAbort, comm = comm_, lane = std::move(lane_),
+                     aborted = std::move(aborted)]() mutable {
+            abort(comm);
+            lane.reset();
+            aborted.set_value();
+        }).detach();
+        end.wait_for(kAborting);
+    }
     comm_ = nullptr;
     lane_.reset();
 }

@@ -51,7 +51,8 @@ class Communicator {
     // Let all ranks' work come to its end for up to `seconds`, and free everything; gives up where it does not.
     void close(double seconds);
 
-    // Abort what is under way, and free everything.
+    // Abort what is under way, and free everything: CUDA graphs that hold such work must not run again, and the rest is
+    // freed when they are gone.
     void give_up();
 
   private:

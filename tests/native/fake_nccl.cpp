@@ -2,7 +2,8 @@
 // sent travels in files from process to process, and streams and events do nothing. It is strict where NCCL is: work
 // goes on in the background, nothing may be begun meanwhile, and messages must have the sizes that their receivers
 // expect. FAKE_NCCL says what goes wrong: "late" (work is never on its stream), "hung" (the device never comes to its
-// end), "broken" (it ends in an error), "refused" (a send is an invalid argument); FAKE_NCCL_VERSION which version it
+// end), "broken" (it ends in an error), "refused" (a send is an invalid argument), "held" (there are CUDA graphs:
+// nothing ends or aborts a communicator before they are gone, here for up to 20 s); FAKE_NCCL_VERSION which version it
 // pretends to be.
 #include <atomic>
 #include <cstdio>
@@ -85,7 +86,8 @@ ncclResult_t run(ncclComm* comm, std::vector<std::function<bool()>> works) {
     wait_for_worker(comm);
     comm->state = ncclInProgress;
     comm->worker = std::thread([comm, works = std::move(works)] {
-        while (goes_wrong("late") && !comm->aborted) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        while ((goes_wrong("late") || goes_wrong("held")) && !comm->aborted)
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
         bool good = !goes_wrong("broken");
         if (!good) last_error = "the other end is gone";
         for (const auto& work : works) good = good && work();
@@ -148,8 +150,10 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 }
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
-    ++aborts;
     comm->aborted = true;
+    for (int waited = 0; goes_wrong("held") && waited < 20000; ++waited)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ++aborts;
     return end(comm);
 }
 

@@ -27,7 +27,8 @@ class NcclExchange(RowMover):
     """One rank's end of a communicator of all ranks of `collectives`, on the GPU `device`.
 
     Its work runs on a stream of its own, in order with the caller's current one, and can be captured in a CUDA graph
-    when something like it has run before. One thread at a time. Graphs must be gone before `close`.
+    when something like it has run before. One thread at a time. Graphs should be gone before `close`, or else it waits
+    for them for seconds, and they must not be replayed behind it.
 
     Raises:
         LaunchError: a rank has no NCCL, the ranks have different versions of it, or they cannot connect.

@@ -5,6 +5,7 @@ what is left behind are those of the real thing; streams, and NCCL itself, are n
 """
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,25 @@ def _forgotten(collectives: Collectives, fake: str) -> tuple[int, int, int]:
     assert nccl.counts == (1, 0, 0)
     del exchange
     return nccl.counts
+
+
+def test_graphs_that_are_still_there_hold_nobody_up(fake: str) -> None:
+    """NCCL aborts only when no CUDA graph holds work of the communicator, and who has the graphs may be waiting."""
+    ((at_once, at_last),) = run_ranks(1, _held, fake)
+    assert at_once == (1, 0, 0)
+    assert at_last == (0, 1, 0)
+
+
+def _held(collectives: Collectives, fake: str) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    nccl = FakeNccl(fake)
+    exchange = NcclExchange(collectives, CPU)
+    nccl.goes_wrong("held")
+    del exchange
+    at_once = nccl.counts
+    nccl.goes_wrong("")
+    while nccl.counts[0]:
+        time.sleep(0.001)
+    return at_once, nccl.counts
 
 
 def test_ranks_with_different_versions_do_not_join(fake: str) -> None:

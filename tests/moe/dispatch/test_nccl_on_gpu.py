@@ -87,7 +87,7 @@ def test_a_recorded_step_follows_its_inputs(alone: NcclExchange) -> None:
             _there_and_back(dispatch, x, routing)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # as the engine does: NCCL has threads
             out = _there_and_back(dispatch, x, routing)
         for seed in (3, 4):
             other_x, other = _given(seed)
