@@ -18,6 +18,7 @@ from mixtralkit.engine.step_recording import Tensors, new_pool, recorded
 from mixtralkit.log import get_logger, notice
 from mixtralkit.model.kv_cache import KVCache
 from mixtralkit.model.transformer import Transformer
+from mixtralkit.moe.dispatch.base import Dispatch
 from mixtralkit.moe.layer import MoELayer
 from mixtralkit.ops.expert_mlp import Counts
 from mixtralkit.ops.triton_kernels import triton_takes
@@ -83,6 +84,7 @@ class DecodeGraphs:
         self._device = model.tok_embeddings.weight.device
         self._layers = [layer for block in model.layers if isinstance(layer := block.feed_forward, MoELayer)]
         self._requests, self._contexts = request_buckets(batch_size), context_buckets(context)
+        self._dispatches: set[Dispatch] = set()  # whose tensors graphs read, also when layers have come to use others
         self._idle = NextToken(0, 0, array("q", (cache.num_blocks - SPARE_BLOCKS,)))
         if self._device.type == "cuda":
             notice(_logger, "recording decode steps as CUDA graphs; the first time their kernels are compiled")
@@ -112,6 +114,14 @@ class DecodeGraphs:
             timeline.count_rows(counts)
         return logits_BV[: len(tokens)]
 
+    def check(self) -> None:
+        """Raise what the device has noted of an exchange in a replayed step that it gave up; see `Dispatch.check`.
+
+        The layers may use other dispatches by now, so asking them is not enough.
+        """
+        for dispatch in self._dispatches:
+            dispatch.check()
+
     def _record(self, requests: int, positions: int) -> _Graph:
         inputs = DecodeInputs(requests, positions, self._cache.block_size, self._device)
         inputs.fill([self._idle])
@@ -121,7 +131,7 @@ class DecodeGraphs:
             nonlocal rows
             with ExitStack() as stack:
                 for layer in self._layers:
-                    stack.enter_context(layer.recordable())
+                    self._dispatches.add(stack.enter_context(layer.recordable()))
                 ids = stack.enter_context(self._layers[0].load.kept())
                 rows = stack.enter_context(self._layers[0].timeline.kept())
                 logits_BV = self._model.next_token_logits(inputs.batch(), self._cache)
@@ -130,4 +140,5 @@ class DecodeGraphs:
 
         step()
         replay = recorded(step, self._pool)
-        return _Graph(inputs, replay, sum(sum(counts) for counts in rows if not isinstance(counts, torch.Tensor)))
+        on_host = sum(sum(counts) for counts in rows if not isinstance(counts, torch.Tensor))
+        return _Graph(inputs, replay, on_host)

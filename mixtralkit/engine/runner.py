@@ -47,7 +47,7 @@ class Runner:
         self._device = model.tok_embeddings.weight.device
         self._requests: dict[int, RunningRequest] = {}
         layers = (block.feed_forward for block in model.layers)
-        self._layer = next((layer for layer in layers if isinstance(layer, MoELayer)), None)
+        self._layers = [layer for layer in layers if isinstance(layer, MoELayer)]
 
     def prepare(self, plan: StepPlan) -> None:
         """Forget the requests that are dropped, and take in those that come to this rank."""
@@ -81,8 +81,10 @@ class Runner:
             logits_RV = self._recorded_logits(self._graphs, requests, feeds, most_single_tokens)
             self._on_launched()
         rows = rows_of_feeds(logits_RV, requests, feeds)
-        if self._layer is not None:
-            self._layer.check()
+        if self._graphs is not None:
+            self._graphs.check()
+        for layer in self._layers:
+            layer.check()
         results = [self._take(request, feed, own) for request, feed, own in zip(requests, feeds, rows, strict=True)]
         for result in results:
             if result.finish or result.error:

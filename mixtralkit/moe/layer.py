@@ -65,17 +65,20 @@ class MoELayer(nn.Module):
         return None
 
     @contextmanager
-    def recordable(self) -> Iterator[None]:
-        """Send tokens inside so that a CUDA graph can hold it, if there is such a way; with the same results."""
+    def recordable(self) -> Iterator[Dispatch]:
+        """Send tokens inside so that a CUDA graph can hold it, if there is such a way; with the same results.
+
+        Gives what sends them. Its tensors are read when the graph is replayed, so it must live as long as that.
+        """
         dispatch = self._dispatch
         self._dispatch = dispatch.recordable or dispatch
         try:
-            yield
+            yield self._dispatch
         finally:
             self._dispatch = dispatch
 
     def check(self) -> None:
-        """Raise what the device has noted of an exchange that it gave up; that of any layer, where they share one."""
+        """Raise what the device has noted of an exchange that it gave up; layers may have different dispatches."""
         self._dispatch.check()
 
     def use(self, dispatch: Dispatch) -> None:

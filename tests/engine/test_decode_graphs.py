@@ -1,5 +1,7 @@
 """Recorded decode steps against the same steps one by one; on a GPU as CUDA graphs, else in Triton's interpreter."""
 
+import gc
+import weakref
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mixtralkit.dist.collective_error import LateRank
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine import decode_graphs
 from mixtralkit.engine.decode_graphs import (
@@ -29,7 +32,9 @@ from mixtralkit.engine.step_recording import Pool, Tensors
 from mixtralkit.model.batch import make_batch
 from mixtralkit.model.kv_cache import KVCache
 from mixtralkit.model.transformer import Transformer
+from mixtralkit.moe.dispatch.collective_mover import CollectiveMover
 from mixtralkit.moe.dispatch.fixed import FixedDispatch
+from mixtralkit.moe.dispatch.local import LocalDispatch
 from mixtralkit.moe.layer import MoELayer
 from mixtralkit.ops import library, triton_kernels
 from mixtralkit.parallelize import moe_layers
@@ -166,6 +171,62 @@ def test_a_position_without_a_block_is_refused(kernels: torch.device) -> None:
     graphs = DecodeGraphs(model := _model(kernels), _filled(model), batch_size=1, context=64)
     with pytest.raises(RuntimeError, match="do not hold 33"):
         graphs.logits([NextToken(1, 32, TABLES[1])], most=1)
+
+
+class _GivenUp(FixedDispatch):
+    """Has noted on the device that a rank was late."""
+
+    def check(self) -> None:
+        raise LateRank("rank 0 has waited 60 s for rank 1 in dispatch 7")
+
+
+def _use(layer: MoELayer, kind: type[FixedDispatch]) -> None:
+    """On one rank; nobody else holds the dispatch."""
+    device = next(layer.parameters()).device
+    layer.use(kind(CollectiveMover(Collectives(None, device)), layer.routes, device))
+
+
+def test_what_a_recorded_step_reads_outlives_its_use_by_the_layers(kernels: torch.device) -> None:
+    """Dispatches may be chosen anew for each step that is not recorded."""
+    model = _model(kernels)
+    for layer in moe_layers(model):
+        _use(layer, FixedDispatch)
+    recorded = [weakref.ref(layer._dispatch) for layer in moe_layers(model)]
+    graphs = DecodeGraphs(model, _filled(model), batch_size=1, context=64)
+    for layer in moe_layers(model):
+        layer.use(LocalDispatch(CONFIG.num_experts))
+    assert all(each() is not None for each in recorded)
+    del graphs
+    gc.collect()
+    assert all(each() is None for each in recorded)
+
+
+@pytest.mark.parametrize("still_used", [False, True])
+def test_a_step_that_a_rank_was_late_for_is_not_answered(
+    kernels: torch.device, tmp_path: Path, still_used: bool
+) -> None:
+    """The dispatch that noted it is the last layer's, in the recorded steps; the layer itself may have another by now,
+    and the first layer has another in any case.
+    """
+    small_tokenizer(tmp_path)
+    model = random_model(replace(CONFIG, vocab_size=PIECES), seed=5).to(kernels)
+    spread(model, "local", Collectives(None, kernels))
+    layer = moe_layers(model)[-1]
+    _use(layer, _GivenUp)
+    engine = Engine(
+        model=model,
+        tokenizer=Tokenizer(tmp_path / "tokenizer.model"),
+        control=Collectives(None, torch.device("cpu")),
+        limits=EngineLimits(batch_size=1, kv_tokens=48),
+    )
+    if not still_used:
+        layer.use(LocalDispatch(CONFIG.num_experts))
+    heard: list[str] = []
+    with pytest.raises(LateRank, match="for rank 1 in dispatch 7"):
+        engine.generate(
+            [Request((5, 6, 7), SamplingParams(max_tokens=4, ignore_eos=True))], lambda number, text: heard.append(text)
+        )
+    assert heard == []
 
 
 def test_buckets() -> None:
