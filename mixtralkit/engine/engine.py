@@ -63,7 +63,7 @@ class Engine:
         self._control = control
         self._on_step, self._before_step, self._after_step, self._state = on_step, before_step, after_step, state
         cache = model.new_cache(num_blocks + SPARE_BLOCKS, limits.block_size)
-        graphs = prepare_steps(model, cache, limits, context=self.context, changes=changes)
+        graphs = prepare_steps(model, cache, limits, context=self.context, changes=changes, control=control)
         self._runner = Runner(
             *(model, cache, vocabulary),
             rank=control.rank,

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
+from mixtralkit.dist.collectives import Collectives
 from mixtralkit.engine.decode_graphs import DecodeGraphs, why_not_recorded
 from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.log import get_logger, notice
@@ -12,28 +13,43 @@ from mixtralkit.model.batch import make_batch
 from mixtralkit.model.kv_cache import KVCache, separate_tables
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.layer import MoELayer
+from mixtralkit.ops.sample import GREEDY, sample, settings_of
+from mixtralkit.ops.upload import upload
 
 _logger = get_logger(__name__)
 
 
 @torch.inference_mode()
 def prepare_steps(
-    model: Transformer, cache: KVCache, limits: EngineLimits, *, context: int, changes: str | None
+    model: Transformer,
+    cache: KVCache,
+    limits: EngineLimits,
+    *,
+    context: int,
+    changes: str | None,
+    control: Collectives,
 ) -> DecodeGraphs | None:
     """The recorded decode steps, None where there are none; all ranks call it together, with the cache still unused.
 
     `changes` says what may change between two steps, None if nothing does.
     """
     on_gpu = model.tok_embeddings.weight.is_cuda
-    reason = changes or why_not_recorded(model)
+    reason = changes or _why_not_on_all(model, control)
     if on_gpu:
         notice(_logger, "compiling kernels for this GPU; what was compiled before is taken from Triton's cache")
-        compile_prompt_kernels(model, cache, min(limits.step_tokens, context))
+        compile_kernels(model, cache, min(limits.step_tokens, context))
     if reason is None:
         return DecodeGraphs(model, cache, batch_size=limits.batch_size, context=context)
     if on_gpu:
         notice(_logger, f"decode steps are not recorded as CUDA graphs: {reason}")
     return None
+
+
+def _why_not_on_all(model: Transformer, control: Collectives) -> str | None:
+    """`why_not_recorded`, of the first rank that has a reason: all ranks record, or none, as they meet in the steps."""
+    reasons: list[str | None] = control.all_gather_json(why_not_recorded(model))
+    others = (f"on rank {rank} {reason}" for rank, reason in enumerate(reasons) if reason is not None)
+    return reasons[0] or next(others, None)
 
 
 @contextmanager
@@ -47,12 +63,15 @@ def uncounted(model: Transformer) -> Iterator[None]:
         yield
 
 
-def compile_prompt_kernels(model: Transformer, cache: KVCache, most: int) -> None:
-    """Feed prompts of 2, 4, 8 tokens and so on, up to `most`: the kernels for each size are compiled with the first."""
+def compile_kernels(model: Transformer, cache: KVCache, most: int) -> None:
+    """Feed 1 token, 2, 4, 8 and so on, up to `most`, and sample: the kernels for each size are compiled with the first.
+
+    No kernel is compiled for one number of tokens alone, but for the tiles that suit it.
+    """
+    device = model.tok_embeddings.weight.device
     room = min(most, cache.num_blocks * cache.block_size)
-    lengths = [2**i for i in range(1, room.bit_length())]
-    for length in (*lengths, room):
+    for length in sorted({*(2**i for i in range(room.bit_length())), room}):
         tables = separate_tables(1, length, cache.block_size)
-        batch = make_batch([[0] * length], [0], tables, model.tok_embeddings.weight.device)
         with uncounted(model):
-            model.next_token_logits(batch, cache)
+            logits_BV = model.next_token_logits(make_batch([[0] * length], [0], tables, device), cache)
+        sample(logits_BV, upload(settings_of([GREEDY]), device))

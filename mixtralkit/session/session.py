@@ -136,6 +136,7 @@ def _engine(
     on_facts: Callable[[StepFacts], None],
 ) -> Engine:
     steps = StepSpans(spread.timeline, group.at)
+    group.at("compiling kernels and recording decode steps")
     return Engine(
         model=model,
         tokenizer=tokenizer,

@@ -64,7 +64,7 @@ def _launch(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def gate_kernel(
     logits_ptr,
     ids_ptr,

@@ -54,7 +54,7 @@ def _launch(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def linear_kernel(
     x_ptr,
     addresses_ptr,

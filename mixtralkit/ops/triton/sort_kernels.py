@@ -86,7 +86,7 @@ def scatter(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def count_kernel(
     ids_ptr,
     order_ptr,
@@ -110,7 +110,7 @@ def count_kernel(
         place_pairs(pairs_ptr, ids, columns, tl.cumsum(counts_E, 0) - counts_E, tile, tokens, TOP_K, BT, BE, BK)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens", "tiles"])
 def scatter_kernel(
     ids_ptr,
     order_ptr,
