@@ -65,9 +65,9 @@ class Timeline:
         if not isinstance(counts_e, torch.Tensor):
             self.rows_on_host += sum(counts_e)
             return
-        if self.rows_on_device is None:
-            self.rows_on_device = counts_e.new_zeros(())
-        self.rows_on_device += counts_e.sum()
+        rows = counts_e.sum()
+        # Not in place: what was made in inference mode may not be changed outside of it.
+        self.rows_on_device = rows if self.rows_on_device is None else self.rows_on_device + rows
 
     @contextmanager
     def kept(self) -> Iterator[list[Counts]]:

@@ -39,3 +39,12 @@ def test_rows_are_counted_on_the_host_and_on_the_device() -> None:
     timeline.count_rows(torch.tensor([5, 0, 6]))
     timeline.count_rows(torch.tensor([1, 1, 1]))
     assert timeline.rows_computed == 21
+
+
+def test_rows_go_on_being_counted_outside_of_inference_mode() -> None:
+    """Where torch lets nobody change in place what was made inside."""
+    timeline = Timeline()
+    with torch.inference_mode():
+        timeline.count_rows(torch.tensor([5, 6]))
+    timeline.count_rows(torch.tensor([1, 2]))
+    assert timeline.rows_computed == 14
