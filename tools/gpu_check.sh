@@ -51,7 +51,7 @@ else
   done
   echo "== the tests of what runs on a GPU, there"
   tests tests/ops/triton tests/ops/test_quantize.py tests/ops/test_sample.py tests/engine/test_decode_graphs.py tests/engine/test_device_sampling.py \
-    tests/checkpoint/test_loading_to_gpu.py tests/moe/dispatch/test_nccl_exchange.py tests/moe/dispatch/test_cuda_peer.py tests/moe/dispatch/test_cuda_peer_device.py \
+    tests/checkpoint/test_loading_to_gpu.py tests/moe/dispatch/test_nccl_on_gpu.py tests/moe/dispatch/test_cuda_peer.py tests/moe/dispatch/test_cuda_peer_device.py \
     --ignore-glob='*/test_compile_*' || status=1
   if command -v compute-sanitizer > /dev/null; then
     echo "== the gate's tests again, every access to memory checked"

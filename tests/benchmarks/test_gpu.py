@@ -1,6 +1,7 @@
 """The parts of benchmarks/gpu and tools/gpu_check.sh that need no GPU."""
 
 import json
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,15 @@ from tests.moe.fastmoe_stand_in import installed
 from tests.random_model import TINY
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "gpu_check.sh"
+
+
+def test_all_tests_that_need_a_gpu_are_run_where_there_is_one() -> None:
+    """By the script that anyone with a GPU runs first, one by one or with their folder."""
+    root, script = SCRIPT.parents[1], SCRIPT.read_text()
+    needing = re.compile(r"skipif\(not torch\.cuda\.is_available\(\)")
+    files = [path.relative_to(root) for path in root.glob("tests/**/test_*.py") if needing.search(path.read_text())]
+    assert files
+    assert [str(path) for path in files if f"{path} " not in script and f"{path.parent} " not in script] == []
 
 
 def test_what_fits_is_measured() -> None:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from csrc.find_nccl import nccl_include_dirs
 from csrc.left_out import LeftOut
@@ -19,8 +20,10 @@ SOURCE = Path(__file__).parents[2] / "native" / "fake_nccl.cpp"
 def compile_fake(folder: Path) -> str:
     """The path of the library; skips the test where there are no headers, no compiler, or no operators to call it.
 
-    It has the name of CUDA's driver, in whose place it is loaded too.
+    It has the name of CUDA's driver, in whose place it is loaded too. Where torch has NCCL, operators take that one.
     """
+    if torch.distributed.is_nccl_available():
+        pytest.skip("nothing can stand in for the NCCL that this torch has loaded; see test_nccl_on_gpu.py")
     if (problem := library.why_not(library.NCCL)) is not None:
         pytest.skip(f"no operators over NCCL: {problem}")
     try:
