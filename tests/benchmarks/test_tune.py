@@ -120,6 +120,7 @@ def test_another_result_is_no_choice() -> None:
     assert tune.differs(result * torch.nan, result * torch.nan)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU there is no interpreter")
 @pytest.mark.usefixtures("_same_table_after")
 def test_all_of_it_in_the_interpreter(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -123,6 +123,7 @@ def test_which_calls_are_one_product(both: list[Transformer]) -> None:
         assert linear._is_joined(learning, placed)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU there is no interpreter")
 @torch.inference_mode()
 def test_experts_have_the_bits_of_those_that_lie_apart(both: list[Transformer]) -> None:
     """The kernels read a matrix where its address says, wherever that is: here in the interpreter."""
