@@ -58,7 +58,9 @@ def compile_kernels(toolkit: Toolkit, folder: Path, *, strict: bool) -> list[str
 
 def _processor_flags(codes: Sequence[str]) -> list[str]:
     real = [name for name in PROCESSORS if name in codes]
-    portable = next(name for name in PORTABLE if name.replace("compute", "sm") in codes)
+    portable = next((name for name in PORTABLE if name.replace("compute", "sm") in codes), None)
+    if portable is None:
+        raise LeftOut(f"this nvcc compiles for none of {', '.join(PORTABLE)}; install a newer CUDA toolkit")
     pairs = [*((name.replace("sm", "compute"), name) for name in real), (portable, portable)]
     return [f"-gencode=arch={arch},code={code}" for arch, code in pairs]
 

@@ -36,7 +36,7 @@ nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader ||
 tests() {  # pytest on the device; in several processes where there is pytest-xdist, as most of the time goes to compiling
   local several=()
   if "$python" -c 'import xdist' 2> /dev/null; then several=(-n 6); fi
-  timeout $((limit * 2 / 3)) "$python" -m pytest -q -p no:cacheprovider "${several[@]}" "$@"
+  timeout $((limit / 3)) "$python" -m pytest -q -p no:cacheprovider "${several[@]}" "$@"
 }
 
 status=0
@@ -45,7 +45,7 @@ if [ ${#quick[@]} -gt 0 ]; then
   tests tests/ops/triton/test_whole_model.py tests/engine/test_decode_graphs.py || status=1
 else
   echo "== native code"
-  MIXTRALKIT_CUDA=1 "$python" setup.py -q build_ext --inplace
+  MIXTRALKIT_CUDA=1 timeout 120 "$python" setup.py -q build_ext --inplace || status=1
   for why in mixtralkit/_*.why_not; do
     if [ -e "$why" ]; then echo "left out: $why: $(cat "$why")"; fi
   done
@@ -55,7 +55,7 @@ else
     --ignore-glob='*/test_compile_*' || status=1
   if command -v compute-sanitizer > /dev/null; then
     echo "== the gate's tests again, every access to memory checked"
-    timeout 120 compute-sanitizer --tool memcheck --error-exitcode 1 \
+    timeout 60 compute-sanitizer --tool memcheck --error-exitcode 1 \
       "$python" -m pytest -q -p no:cacheprovider tests/ops/triton/test_gate_kernels.py || status=1
   else
     echo "== no compute-sanitizer on the PATH: accesses to memory are not checked"

@@ -62,7 +62,7 @@ def run(model: Transformer, *, seats: int, prompt: int, output: int) -> tuple[fl
         model=model,
         tokenizer=Tokenizer(DEMO),
         control=Collectives(None, torch.device("cpu")),
-        limits=EngineLimits(batch_size=seats, kv_tokens=seats * (prompt + output + 16)),
+        limits=EngineLimits(batch_size=seats, kv_tokens=seats * (prompt + output + 16), context=prompt + output),
     )
     numbers = random.Random(0)
     requests = [

@@ -34,7 +34,7 @@ class RandomRequests:
     def record(self) -> None:
         """Record the step of one token, where it can be; the model's layers must stay as they are from now on."""
         if self._graphs is None and why_not_recorded(self._model) is None:
-            self._graphs = DecodeGraphs(self._model, self._cache, batch_size=self._most, context=self._context)
+            self._graphs = DecodeGraphs(self._model, self._cache, requests=[self._most], context=self._context)
 
     def draw(self, length: int) -> list[list[int]]:
         """`length` random tokens for each of the requests."""
@@ -54,3 +54,5 @@ class RandomRequests:
             logits_BV = self._model.next_token_logits(batch, self._cache)
         if not logits_BV.is_cpu:
             torch.argmax(logits_BV, 1).cpu()
+        if self._graphs is not None:
+            self._graphs.check()

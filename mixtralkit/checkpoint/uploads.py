@@ -44,7 +44,8 @@ class CudaUploads:
 
     def buffer(self, nbytes: int) -> torch.Tensor:
         """See `Uploads`; torch keeps such memory for the next time."""
-        return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+        with torch.cuda.device(self._device):  # whatever thread this is: it must not begin to use GPU 0
+            return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
 
     def empty(self, nbytes: int) -> torch.Tensor:
         """See `Uploads`."""

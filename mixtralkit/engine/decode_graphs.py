@@ -72,26 +72,27 @@ class _Graph:
 
 
 class DecodeGraphs:
-    """The recorded steps of a rank, for up to `batch_size` requests of up to `context` tokens.
+    """The recorded steps of a rank, for each number of `requests` (see `request_buckets`) of up to `context` tokens.
 
     All ranks make one at the same time, and run steps of the same number of requests, some of them being copies. The
     last block of `cache` is not any request's.
     """
 
-    def __init__(self, model: Transformer, cache: KVCache, *, batch_size: int, context: int) -> None:
+    def __init__(self, model: Transformer, cache: KVCache, *, requests: Sequence[int], context: int) -> None:
         started = time.perf_counter()
         self._model, self._cache = model, cache
         self._device = model.tok_embeddings.weight.device
         self._layers = [layer for block in model.layers if isinstance(layer := block.feed_forward, MoELayer)]
-        self._requests, self._contexts = request_buckets(batch_size), context_buckets(context)
+        self.most = max(requests)
+        self._requests, self._contexts = sorted(requests), context_buckets(context)
         self._dispatches: set[Dispatch] = set()  # whose tensors graphs read, also when layers have come to use others
         self._idle = NextToken(0, 0, array("q", (cache.num_blocks - SPARE_BLOCKS,)))
         if self._device.type == "cuda":
             notice(_logger, "recording decode steps as CUDA graphs; the first time their kernels are compiled")
         self._pool = new_pool(self._device)
         self._graphs = {
-            (requests, positions): self._record(requests, positions)
-            for requests in reversed(self._requests)  # the largest first: the others find room in its memory
+            (number, positions): self._record(number, positions)
+            for number in reversed(self._requests)  # the largest first: the others find room in its memory
             for positions in reversed(self._contexts)
         }
         if self._device.type == "cuda":
@@ -100,7 +101,7 @@ class DecodeGraphs:
     def logits(self, tokens: Sequence[NextToken], most: int) -> torch.Tensor:
         """Logits after each of `tokens`, float32 `[B, V]`, on the device until the next call; the cache is extended.
 
-        `most` is the most requests that any rank has in this step.
+        `most` is the most requests that any rank has in this step, up to `self.most`.
         """
         requests = self._requests[bisect_left(self._requests, most)]
         positions = max((each.position + 1 for each in tokens), default=1)

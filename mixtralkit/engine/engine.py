@@ -37,7 +37,8 @@ class Engine:
     feeds to the model, and `after_step` at the end of each. `state` is asked about once a second for what this rank
     tells of itself, as JSON, and `on_facts` is told what each step did, on rank 0 in the engine's second thread.
     `changes` says what `before_step` may change in what a step computes, None where it is nothing: only then are decode
-    steps on a GPU recorded as CUDA graphs.
+    steps on a GPU recorded as CUDA graphs. `prepares` has that done, and kernels compiled, before the first request,
+    which takes seconds: not for an engine of one call.
     """
 
     def __init__(
@@ -53,17 +54,22 @@ class Engine:
         state: Callable[[], State] = dict,
         on_facts: Callable[[StepFacts], None] = lambda facts: None,
         changes: str | None = None,
+        prepares: bool = True,
     ) -> None:
         num_blocks = limits.num_blocks(model.config.context)
         vocabulary = Vocabulary(tokenizer, model.config.vocab_size)
         self.stats = GenerationStats()
         self.grammars = vocabulary.grammars
-        self.context = min(model.config.context, num_blocks * limits.block_size)
+        self.context = limits.most_context(model.config.context)
         self.kv_tokens = num_blocks * limits.block_size * control.size
         self._control = control
         self._on_step, self._before_step, self._after_step, self._state = on_step, before_step, after_step, state
         cache = model.new_cache(num_blocks + SPARE_BLOCKS, limits.block_size)
-        graphs = prepare_steps(model, cache, limits, context=self.context, changes=changes, control=control)
+        graphs = (
+            prepare_steps(model, cache, limits, context=self.context, changes=changes, control=control)
+            if prepares
+            else None
+        )
         self._runner = Runner(
             *(model, cache, vocabulary),
             rank=control.rank,
@@ -185,10 +191,9 @@ class Engine:
 
     def _run_mine(self, plan: StepPlan) -> Sequence[WorkResult]:
         """Its own items. Alone a rank survives running out of memory; of several the others would wait for it."""
-        work = plan.work[self._control.rank]
         try:
-            return self._runner.run(work, plan.most_single_tokens)
+            return self._runner.run(plan)
         except (MemoryError, RuntimeError) as error:
             if self._control.size > 1 or not is_out_of_memory(error):
                 raise
-            return self._runner.give_up(work, "out of memory; send less at a time")
+            return self._runner.give_up(plan.work[self._control.rank], "out of memory; send less at a time")

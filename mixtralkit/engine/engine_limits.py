@@ -17,7 +17,7 @@ class EngineLimits:
     many tokens it has room, of its requests and of what is kept to be shared, None for as many as the requests that run
     can ever be; `block_size` tokens share a block. Beyond the requests that run, `max_waiting` may wait (None: any
     number). With `reuse_prefixes` prompts that begin alike share what was computed, and up to `drafts` tokens a step
-    are guessed from the prompt.
+    are guessed from the prompt. No request has more than `context` tokens (None: as many as the model takes).
     Raises `UsageError` for a value out of range.
     """
 
@@ -28,6 +28,7 @@ class EngineLimits:
     max_waiting: int | None = None
     reuse_prefixes: bool = True
     drafts: int = 0
+    context: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("step_tokens", 1), ("block_size", 1), ("drafts", 0)):
@@ -43,7 +44,12 @@ class EngineLimits:
             raise UsageError(
                 f"the engine's block_size is {self.block_size}; a divisor or multiple of {CHUNK} is needed"
             )
-        for name, value, least in (("kv_tokens", self.kv_tokens, 2), ("max_waiting", self.max_waiting, 0)):
+        optional = (
+            ("kv_tokens", self.kv_tokens, 2),
+            ("max_waiting", self.max_waiting, 0),
+            ("context", self.context, 2),
+        )
+        for name, value, least in optional:
             if value is not None and value < least:
                 raise UsageError(f"the engine's {name} is {value}; it must be at least {least}")
 
@@ -52,3 +58,8 @@ class EngineLimits:
         if self.kv_tokens is None:
             return self.batch_size * -(-context // self.block_size)
         return max(1, self.kv_tokens // self.block_size)
+
+    def most_context(self, context: int) -> int:
+        """The most tokens of a request, for a model of this context."""
+        room = self.num_blocks(context) * self.block_size
+        return min(context, room, self.context or context)

@@ -64,22 +64,23 @@ class Runner:
 
     def has_recorded(self, plan: StepPlan) -> bool:
         """Whether a step is one of the recorded ones; the same on all ranks."""
-        return self._graphs is not None and plan.most_single_tokens is not None
+        most = plan.most_single_tokens
+        return self._graphs is not None and most is not None and most <= self._graphs.most
 
-    def run(self, work: Sequence[Work], most_single_tokens: int | None) -> list[WorkResult]:
+    def run(self, plan: StepPlan) -> list[WorkResult]:
         """Run this rank's items; those of requests that have ended meanwhile are passed over.
 
         With none of them, this rank still takes part in every layer. A request that cannot go on ends with an error.
-        `most_single_tokens` is the plan's, which all ranks know.
         """
+        work = plan.work[self._rank]
         requests = [self._requests[item.number] for item in work if item.number in self._requests]
         items = [item for item in work if item.number in self._requests]
         feeds = [request.feed(item) for request, item in zip(requests, items, strict=True)]
-        if self._graphs is None or most_single_tokens is None:
-            logits_RV = self._logits(requests, feeds)
-        else:
-            logits_RV = self._recorded_logits(self._graphs, requests, feeds, most_single_tokens)
+        if self._graphs is not None and plan.most_single_tokens is not None and self.has_recorded(plan):
+            logits_RV = self._recorded_logits(self._graphs, requests, feeds, plan.most_single_tokens)
             self._on_launched()
+        else:
+            logits_RV = self._logits(requests, feeds)
         rows = rows_of_feeds(logits_RV, requests, feeds)
         if self._graphs is not None:
             self._graphs.check()

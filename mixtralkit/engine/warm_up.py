@@ -6,13 +6,14 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from mixtralkit.dist.collectives import Collectives
-from mixtralkit.engine.decode_graphs import DecodeGraphs, why_not_recorded
+from mixtralkit.engine.decode_graphs import DecodeGraphs, request_buckets, why_not_recorded
 from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.log import get_logger, notice
 from mixtralkit.model.batch import make_batch
 from mixtralkit.model.kv_cache import KVCache, separate_tables
 from mixtralkit.model.transformer import Transformer
 from mixtralkit.moe.layer import MoELayer
+from mixtralkit.ops.invariance import as_activations
 from mixtralkit.ops.sample import GREEDY, sample, settings_of
 from mixtralkit.ops.upload import upload
 
@@ -34,15 +35,30 @@ def prepare_steps(
     `changes` says what may change between two steps, None if nothing does.
     """
     on_gpu = model.tok_embeddings.weight.is_cuda
-    reason = changes or _why_not_on_all(model, control)
+    reason = changes or _guesses(limits) or _why_not_on_all(model, control)
     if on_gpu:
         notice(_logger, "compiling kernels for this GPU; what was compiled before is taken from Triton's cache")
         compile_kernels(model, cache, min(limits.step_tokens, context))
     if reason is None:
-        return DecodeGraphs(model, cache, batch_size=limits.batch_size, context=context)
+        most = min([limits.batch_size, *_most_recordable(model)])
+        return DecodeGraphs(model, cache, requests=request_buckets(most), context=context)
     if on_gpu:
         notice(_logger, f"decode steps are not recorded as CUDA graphs: {reason}")
     return None
+
+
+def _guesses(limits: EngineLimits) -> str | None:
+    return "tokens are guessed, so that steps feed several of a request" if limits.drafts else None
+
+
+def _most_recordable(model: Transformer) -> Iterator[int]:
+    """How many tokens the exchanges between ranks take in a recorded step, where they do not take any number."""
+    dtype = as_activations(model.tok_embeddings.weight[:0]).dtype
+    for block in model.layers:
+        if isinstance(layer := block.feed_forward, MoELayer):
+            with layer.recordable() as dispatch:
+                most = dispatch.most_tokens(model.config.dim, dtype, model.config.top_k)
+            yield from () if most is None else (most,)
 
 
 def _why_not_on_all(model: Transformer, control: Collectives) -> str | None:

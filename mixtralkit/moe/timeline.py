@@ -81,6 +81,8 @@ class Timeline:
 
     def add(self, spans: Sequence[Span]) -> None:
         """Take in one call of one layer."""
+        if self._kept is not None:
+            return
         travel = [(span.begin, span.end) for span in spans if span.lane == COMMUNICATION]
         compute = [(span.begin, span.end) for span in spans if span.lane == COMPUTATION]
         communication, computation = _length(travel), _length(compute)

@@ -11,6 +11,7 @@ from mixtralkit.sizes import size
 
 # Of the memory that is free once the weights are loaded. On a CPU mapped weights lie in memory that counts as free.
 _SHARE = {"cpu": 0.25, "cuda": 0.8}
+_MOST = {"cpu": 1.0, "cuda": 0.9}  # activations, recorded steps and what kernels scratch on need the rest of a GPU
 
 
 def with_kv_room(limits: EngineLimits, group: Group, model: Transformer) -> EngineLimits:
@@ -25,7 +26,7 @@ def with_kv_room(limits: EngineLimits, group: Group, model: Transformer) -> Engi
     free = free_memory(group.device)
     if free is not None:
         neighbours = len(group.topology.ranks_of_node(group.node)) if group.device.type == "cpu" else 1
-        share = 1.0 if limits.kv_tokens is not None else _SHARE[group.device.type]
+        share = (_SHARE if limits.kv_tokens is None else _MOST)[group.device.type]
         room = int(free * share) // neighbours // nbytes
         if room < min(asked, limits.block_size) or (limits.kv_tokens is not None and room < asked):
             raise LaunchError(

@@ -99,7 +99,7 @@ def test_a_recorded_step_has_the_logits_of_the_step(
     rows, so the order of additions may differ: float32's error on logits of the order of 1.
     """
     model = _model(kernels)
-    graphs = DecodeGraphs(model, _filled(model), batch_size=most, context=64)
+    graphs = DecodeGraphs(model, _filled(model), requests=[most], context=64)
     found = _replayed(graphs, requests, 3, most)
     for rows, exact in zip(found, _step_by_step(model, _filled(model), requests, 3), strict=True):
         torch.testing.assert_close(rows, exact, rtol=0, atol=1e-5)
@@ -109,7 +109,7 @@ def test_nothing_but_the_requests_own_blocks_is_written(kernels: torch.device) -
     """Neither by the copies that fill a step up nor while steps are recorded; the spare block is nobody's."""
     model = _model(kernels)
     cache, before = _filled(model), _filled(model)
-    graphs = DecodeGraphs(model, cache, batch_size=3, context=64)
+    graphs = DecodeGraphs(model, cache, requests=[1, 3], context=64)
     graphs.logits([], most=3)
     for layer in range(CONFIG.num_layers):
         for kind in (0, 1):
@@ -122,7 +122,7 @@ def test_nothing_but_the_requests_own_blocks_is_written(kernels: torch.device) -
 def test_rows_are_counted_once_and_copies_not_at_all(kernels: torch.device) -> None:
     """The load is of the requests' own tokens; what the experts computed includes the copies."""
     model = _model(kernels)
-    graphs = DecodeGraphs(model, _filled(model), batch_size=4, context=64)
+    graphs = DecodeGraphs(model, _filled(model), requests=[4], context=64)
     layer: MoELayer = moe_layers(model)[0]
     assert layer.load.rows_LE.sum() == 0
     _replayed(graphs, (0, 1, 2), 2, most=3)
@@ -168,7 +168,7 @@ def test_what_reads_from_the_device_is_found() -> None:
 
 
 def test_a_position_without_a_block_is_refused(kernels: torch.device) -> None:
-    graphs = DecodeGraphs(model := _model(kernels), _filled(model), batch_size=1, context=64)
+    graphs = DecodeGraphs(model := _model(kernels), _filled(model), requests=[1], context=64)
     with pytest.raises(RuntimeError, match="do not hold 33"):
         graphs.logits([NextToken(1, 32, TABLES[1])], most=1)
 
@@ -192,7 +192,7 @@ def test_what_a_recorded_step_reads_outlives_its_use_by_the_layers(kernels: torc
     for layer in moe_layers(model):
         _use(layer, FixedDispatch)
     recorded = [weakref.ref(layer._dispatch) for layer in moe_layers(model)]
-    graphs = DecodeGraphs(model, _filled(model), batch_size=1, context=64)
+    graphs = DecodeGraphs(model, _filled(model), requests=[1], context=64)
     for layer in moe_layers(model):
         layer.use(LocalDispatch(CONFIG.num_experts))
     assert all(each() is not None for each in recorded)
@@ -291,9 +291,9 @@ def _ranks_logits(collectives: Collectives) -> list[torch.Tensor]:
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode(), triton_kernels.interpreting():
         patch.setattr(library, "ops_if_available", lambda: None)
         model = random_model(CONFIG, seed=5)
-        spread(model, FixedDispatch.name, collectives)
+        spread(model, "collective", collectives)
         assert why_not_recorded(model) is None
-        graphs = DecodeGraphs(model, _filled(model), batch_size=2, context=64)
+        graphs = DecodeGraphs(model, _filled(model), requests=[2], context=64)
         return _replayed(graphs, (1, 0) if collectives.rank == 0 else (), 2, most=2)
 
 

@@ -172,3 +172,12 @@ def test_no_requests_no_work(folder: Path) -> None:
 def test_a_batch_of_nothing_is_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="batch_size is 0; it must be at least 1"):
         _engine(folder, ALONE, "local", 0)
+
+
+def test_a_request_has_no_more_tokens_than_the_limits_say() -> None:
+    """Of the model's context, the room for keys and values, and the limit, the least."""
+    assert EngineLimits().most_context(64) == 64
+    assert EngineLimits(context=40).most_context(64) == 40
+    assert EngineLimits(context=40, kv_tokens=32).most_context(64) == 32
+    with pytest.raises(UsageError, match="context is 1"):
+        EngineLimits(context=1)

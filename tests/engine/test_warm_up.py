@@ -13,7 +13,10 @@ from mixtralkit.engine.engine import Engine
 from mixtralkit.engine.engine_limits import EngineLimits
 from mixtralkit.engine.request import Request, SamplingParams
 from mixtralkit.engine.warm_up import compile_kernels, prepare_steps
+from mixtralkit.moe.dispatch.collective_mover import CollectiveMover
+from mixtralkit.moe.dispatch.fixed import FixedDispatch
 from mixtralkit.ops import library
+from mixtralkit.parallelize import moe_layers
 from mixtralkit.tokenizer import Tokenizer
 from tests.random_model import TINY, random_model, spread
 from tests.ranks import run_ranks
@@ -75,3 +78,34 @@ def _recorded(collectives: Collectives) -> bool:
 def test_ranks_record_together_or_not_at_all() -> None:
     """One that records alone would wait for the others in its first step."""
     assert run_ranks(2, _recorded) == [False, False]
+
+
+def _requests(monkeypatch: pytest.MonkeyPatch, limits: EngineLimits, dispatch: type[FixedDispatch]) -> list[int] | None:
+    """For how many requests steps would be recorded, with the last layer's tokens sent by a `dispatch`."""
+    monkeypatch.setattr(warm_up, "why_not_recorded", lambda model: None)
+    monkeypatch.setattr(warm_up, "DecodeGraphs", lambda *arguments, **named: named["requests"])
+    alone = Collectives(None, torch.device("cpu"))
+    spread(model := random_model(CONFIG), "local", alone)
+    layer = moe_layers(model)[-1]
+    layer.use(dispatch(CollectiveMover(alone), layer.routes, alone.device))
+    made: Any = prepare_steps(*(model, model.new_cache(2), limits), context=32, changes=None, control=alone)
+    return made if made is None else list(made)
+
+
+class _Narrow(FixedDispatch):
+    """Has room for 5 tokens of such numbers."""
+
+    def most_tokens(self, width: int, dtype: torch.dtype, top_k: int) -> int:
+        assert (width, dtype, top_k) == (CONFIG.dim, torch.float32, CONFIG.top_k)
+        return 5
+
+
+def test_steps_are_recorded_for_as_many_requests_as_an_exchange_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of more requests run by themselves."""
+    assert _requests(monkeypatch, EngineLimits(batch_size=12), FixedDispatch) == [1, 2, 4, 8, 12]
+    assert _requests(monkeypatch, EngineLimits(batch_size=12), _Narrow) == [1, 2, 4, 5]
+
+
+def test_nothing_is_recorded_for_steps_of_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They feed several tokens of a request."""
+    assert _requests(monkeypatch, EngineLimits(drafts=2), FixedDispatch) is None

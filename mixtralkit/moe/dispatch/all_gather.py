@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from mixtralkit.dist.collectives import Collectives, exchange_rows
-from mixtralkit.moe.dispatch.base import Dispatch, Handle
+from mixtralkit.moe.dispatch.base import Handle
+from mixtralkit.moe.dispatch.over_collectives import OverCollectives
 from mixtralkit.moe.dispatch.token_gather import GatheredTokens, gather_tokens
 from mixtralkit.moe.placement.routes import Routes
 from mixtralkit.moe.routing import Routing
@@ -28,13 +29,13 @@ class AllGatherHandle(Handle):
     counts: list[int]
 
 
-class AllGatherDispatch(Dispatch):
+class AllGatherDispatch(OverCollectives):
     """All-gather of tokens and routing, reduce-scatter of results."""
 
     name = "all_gather"
 
     def __init__(self, collectives: Collectives, routes: Routes) -> None:
-        self._collectives = collectives
+        super().__init__(collectives, routes)
         mine, num_experts = routes.local_experts, routes.placement.num_experts
         others = [expert for expert in range(num_experts) if expert not in mine]
         self._num_local = len(mine)

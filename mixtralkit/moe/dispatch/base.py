@@ -51,6 +51,10 @@ class Dispatch(ABC):
         The sum is in float32 and does not depend on the layout of the ranks; returns `[T, D]` in the dtype of the rows.
         """
 
+    def most_tokens(self, width: int, dtype: torch.dtype, top_k: int) -> int | None:
+        """The most tokens of a rank that a call takes, each `width` numbers of `dtype`; None where it takes any."""
+        return None
+
     def check(self) -> None:  # noqa: B027 - most have nothing to look at
         """Raise what the device has noted of an exchange that it gave up, such as `LateRank`. Waits for nothing.
 

@@ -6,7 +6,8 @@ import torch
 
 from mixtralkit.dist.collectives import Collectives, exchange_rows
 from mixtralkit.moe.dispatch.agreement import gather_counts
-from mixtralkit.moe.dispatch.base import Dispatch, Handle
+from mixtralkit.moe.dispatch.base import Handle
+from mixtralkit.moe.dispatch.over_collectives import OverCollectives
 from mixtralkit.moe.placement.routes import Routes
 from mixtralkit.moe.routing import Routing
 from mixtralkit.ops.expert_sort import expert_sort
@@ -25,13 +26,13 @@ class CollectiveHandle(Handle):
     receive_counts: list[int]
 
 
-class CollectiveDispatch(Dispatch):
+class CollectiveDispatch(OverCollectives):
     """All-to-all over torch.distributed: gloo on the CPU, NCCL on GPUs. Counts travel first and are compared."""
 
     name = "collective"
 
     def __init__(self, collectives: Collectives, routes: Routes) -> None:
-        self._collectives = collectives
+        super().__init__(collectives, routes)
         owner_E = routes.owner_E
         by_owner = sorted(range(len(owner_E)), key=lambda expert: (owner_E[expert], expert))
         self._order_E = torch.tensor(by_owner, device=collectives.device)

@@ -74,6 +74,10 @@ class EvenCudaPeerDispatch(CudaPeerDispatch):
         """Nothing takes its place."""
         return self
 
+    def most_tokens(self, width: int, dtype: torch.dtype, top_k: int) -> int:
+        """See `Dispatch.most_tokens`: what has room in one exchange, as the host does not learn that there are more."""
+        return self._exchange.capacity(width, dtype, top_k)
+
 
 class _Send(torch.autograd.Function):
     """The gradient of a token is the sum of those of its rows: they are brought back like results."""

@@ -10,8 +10,9 @@ import torch
 
 from mixtralkit.dist.collectives import Collectives, exchange_rows
 from mixtralkit.moe.dispatch.agreement import gather_counts
-from mixtralkit.moe.dispatch.base import Dispatch, Handle
+from mixtralkit.moe.dispatch.base import Handle
 from mixtralkit.moe.dispatch.node_exchange import send_tokens
+from mixtralkit.moe.dispatch.over_collectives import OverCollectives
 from mixtralkit.moe.dispatch.relay_table import Hops, RelayTable
 from mixtralkit.moe.placement.routes import Routes
 from mixtralkit.moe.routing import Routing
@@ -33,13 +34,13 @@ class HierarchicalHandle(Handle):
     weights_AK: torch.Tensor
 
 
-class HierarchicalDispatch(Dispatch):
+class HierarchicalDispatch(OverCollectives):
     """An all-to-all between the nodes and one inside each, both of exact counts, which travel first."""
 
     name = "hierarchical"
 
     def __init__(self, collectives: Collectives, routes: Routes) -> None:
-        self._collectives = collectives
+        super().__init__(collectives, routes)
         self._table = table = RelayTable(routes)
         device, nodes = collectives.device, routes.topology.num_nodes
         own = routes.topology.node_of_rank[routes.rank]

@@ -7,18 +7,14 @@ from mixtralkit.dist.collectives import Collectives
 from mixtralkit.moe.dispatch.all_gather import AllGatherDispatch
 from mixtralkit.moe.dispatch.base import Dispatch
 from mixtralkit.moe.dispatch.collective import CollectiveDispatch
-from mixtralkit.moe.dispatch.collective_mover import CollectiveMover
 from mixtralkit.moe.dispatch.cuda_peer import CudaPeerDispatch
 from mixtralkit.moe.dispatch.cuda_peer_exchange import CudaPeerExchange
-from mixtralkit.moe.dispatch.fixed import FixedDispatch
 from mixtralkit.moe.dispatch.hierarchical import HierarchicalDispatch
 from mixtralkit.moe.dispatch.local import LocalDispatch
 from mixtralkit.moe.dispatch.nccl import NcclDispatch
 from mixtralkit.moe.dispatch.nccl_exchange import NcclExchange
-from mixtralkit.moe.dispatch.nccl_library import why_not_library
 from mixtralkit.moe.dispatch.peer import PeerDispatch
 from mixtralkit.moe.dispatch.peer_exchange import PeerExchange, slot_bytes_for
-from mixtralkit.moe.dispatch.row_mover import RowMover
 from mixtralkit.moe.placement.routes import Routes
 
 
@@ -35,7 +31,7 @@ class Transport:
         self._made: WeakValueDictionary[tuple[str, Routes], Dispatch] = WeakValueDictionary()
 
     def dispatch(self, name: str, routes: Routes) -> Dispatch:
-        """The dispatch called `name`, one of choose.py's names but for auto, or fixed, of a layer with these `routes`.
+        """The dispatch called `name`, one of choose.py's names but for auto, of a layer with these `routes`.
 
         Where no row of any rank leaves it, it is the local one, whatever was asked for. Layers with the same routes get
         the same object.
@@ -53,8 +49,6 @@ class Transport:
             return PeerDispatch(self._peer_exchange, routes)
         if name == NcclDispatch.name:
             return NcclDispatch(self._nccl_exchange, routes, self._collectives.device)
-        if name == FixedDispatch.name:
-            return FixedDispatch(self._fixed_mover, routes, self._collectives.device)
         kinds = {kind.name: kind for kind in (CollectiveDispatch, AllGatherDispatch, HierarchicalDispatch)}
         return kinds[name](self._collectives, routes)
 
@@ -65,13 +59,6 @@ class Transport:
     @cached_property
     def _nccl_exchange(self) -> NcclExchange:
         return NcclExchange(self._collectives, self._collectives.device)
-
-    @cached_property
-    def _fixed_mover(self) -> RowMover:
-        """Our own communicator where every rank on a GPU can have one, else torch's, which can be captured too."""
-        group = self._collectives
-        own = group.device.type == "cuda" and why_not_library() is None
-        return self._nccl_exchange if all(group.all_gather_json(own)) else CollectiveMover(group)
 
     @cached_property
     def _cuda_peer_exchange(self) -> CudaPeerExchange:

@@ -131,6 +131,8 @@ def _dispatch(name: str, collectives: Collectives, case: Case) -> Dispatch:
     """
     if name == NcclDispatch.name:
         return NcclDispatch(CollectiveMover(collectives), case.routes(collectives.rank), collectives.device)
+    if name == FixedDispatch.name:
+        return FixedDispatch(CollectiveMover(collectives), case.routes(collectives.rank), collectives.device)
     if name in STEPS:
         exchange = CudaPeerExchange(collectives, case.num_experts, 512 if name == TINY_REGIONS else 64 << 10)
         dispatch = CudaPeerDispatch(exchange, case.routes(collectives.rank))
