@@ -26,5 +26,5 @@ def test_ctrl_c_ends_the_program_quietly(checkpoint: Path) -> None:
         read_until(process, "[Response]")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "Traceback" not in err
