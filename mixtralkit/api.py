@@ -68,6 +68,6 @@ def generate(
     control = Collectives(None, torch.device("cpu"))
     longest = max((len(request.prompt_tokens) + max_tokens for request in requests), default=1)
     room = min(longest, model.config.context) + BLOCK_SIZE
-    limits = EngineLimits(batch_size=batch_size, kv_tokens=batch_size * room, context=room)
+    limits = EngineLimits(batch_size=batch_size, kv_tokens=batch_size * room)
     engine = Engine(model=model, tokenizer=tokenizer, control=control, limits=limits, prepares=False)
     return engine.generate(requests)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from csrc import find_cuda, find_nccl
-from csrc.build_cuda import refuse_unless_wanted
+from csrc.build_cuda import _processor_flags, refuse_unless_wanted
 from csrc.find_cuda import find_toolkit
 from csrc.left_out import LeftOut
 from csrc.resources import Usage, as_table, read_usage, spilling
@@ -125,3 +125,9 @@ def test_the_build_has_no_more_than_the_sources_ask_for() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
+
+
+def test_an_nvcc_for_none_of_the_processors_leaves_it_out() -> None:
+    """And does not fail as if the sources were wrong."""
+    with pytest.raises(LeftOut, match="install a newer CUDA toolkit"):
+        _processor_flags(["sm_70", "sm_75"])

@@ -10,10 +10,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-quick=() results=benchmarks/results limit=540 figures=yes
+quick=() results=benchmarks/results limit=540 for_tests=240 figures=yes
 while [ $# -gt 0 ]; do
   case $1 in
-    --quick) quick=(--quick) limit=180 ;;
+    --quick) quick=(--quick) limit=180 for_tests=110 ;;
     --tests) figures= ;;
     --results) results=${2:?--results needs a folder}; shift ;;
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
@@ -36,7 +36,10 @@ nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader ||
 tests() {  # pytest on the device; in several processes where there is pytest-xdist, as most of the time goes to compiling
   local several=()
   if "$python" -c 'import xdist' 2> /dev/null; then several=(-n 6); fi
-  timeout $((limit / 3)) "$python" -m pytest -q -p no:cacheprovider "${several[@]}" "$@"
+  local ended=0
+  timeout $for_tests "$python" -m pytest -q -p no:cacheprovider "${several[@]}" "$@" || ended=$?
+  if [ $ended = 124 ]; then echo "   cut off after $for_tests s: run the rest with $python -m pytest $*"; fi
+  return $ended
 }
 
 status=0

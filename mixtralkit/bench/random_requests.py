@@ -6,8 +6,9 @@ from array import array
 import torch
 
 from mixtralkit.bench.subject import Subject
-from mixtralkit.engine.decode_graphs import SPARE_BLOCKS, DecodeGraphs, why_not_recorded
+from mixtralkit.engine.decode_graphs import SPARE_BLOCKS, DecodeGraphs
 from mixtralkit.engine.decode_inputs import NextToken
+from mixtralkit.engine.warm_up import most_recordable, why_not_together
 from mixtralkit.model.batch import make_batch
 from mixtralkit.model.kv_cache import separate_tables
 
@@ -20,6 +21,7 @@ class RandomRequests:
         self._most = -(-total // subject.group.world_size)
         self._model = subject.model
         self._device = subject.group.device
+        self._control = subject.group.control
         self._context = context
         self._tables = [array("q", table) for table in separate_tables(self.number, context)]
         self._cache = subject.model.new_cache(sum(map(len, self._tables)) + SPARE_BLOCKS)
@@ -32,8 +34,13 @@ class RandomRequests:
         return self._graphs is not None
 
     def record(self) -> None:
-        """Record the step of one token, where it can be; the model's layers must stay as they are from now on."""
-        if self._graphs is None and why_not_recorded(self._model) is None:
+        """Record the step of one token, where it can be; all ranks call it together.
+
+        The model's layers must stay as they are from now on.
+        """
+        if self._graphs is not None or why_not_together(self._model, self._control) is not None:
+            return
+        if most_recordable(self._model, self._most) == self._most:
             self._graphs = DecodeGraphs(self._model, self._cache, requests=[self._most], context=self._context)
 
     def draw(self, length: int) -> list[list[int]]:

@@ -32,10 +32,8 @@ _logger = get_logger(__name__)
 def why_not_recorded(model: Transformer) -> str | None:
     """Why decode steps of `model` cannot be CUDA graphs; None where they can."""
     weight = model.tok_embeddings.weight
-    if weight.device.type == "cpu" and not triton_takes(weight):
-        return "the model is on a CPU"
     if not triton_takes(weight):
-        return "there is no Triton"
+        return "the model is on a CPU" if weight.is_cpu else "there is no Triton"
     layers = [block.feed_forward for block in model.layers]
     if not all(isinstance(layer, MoELayer) for layer in layers):
         return "its layers are not those of a rank"

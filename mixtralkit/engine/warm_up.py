@@ -35,13 +35,13 @@ def prepare_steps(
     `changes` says what may change between two steps, None if nothing does.
     """
     on_gpu = model.tok_embeddings.weight.is_cuda
-    reason = changes or _guesses(limits) or _why_not_on_all(model, control)
+    reason = changes or _guesses(limits) or why_not_together(model, control)
     if on_gpu:
         notice(_logger, "compiling kernels for this GPU; what was compiled before is taken from Triton's cache")
         compile_kernels(model, cache, min(limits.step_tokens, context))
     if reason is None:
-        most = min([limits.batch_size, *_most_recordable(model)])
-        return DecodeGraphs(model, cache, requests=request_buckets(most), context=context)
+        requests = request_buckets(most_recordable(model, limits.batch_size))
+        return DecodeGraphs(model, cache, requests=requests, context=context)
     if on_gpu:
         notice(_logger, f"decode steps are not recorded as CUDA graphs: {reason}")
     return None
@@ -51,17 +51,19 @@ def _guesses(limits: EngineLimits) -> str | None:
     return "tokens are guessed, so that steps feed several of a request" if limits.drafts else None
 
 
-def _most_recordable(model: Transformer) -> Iterator[int]:
-    """How many tokens the exchanges between ranks take in a recorded step, where they do not take any number."""
+def most_recordable(model: Transformer, requests: int) -> int:
+    """For how many of so many requests a step can be recorded: exchanges between ranks may have room for fewer."""
     dtype = as_activations(model.tok_embeddings.weight[:0]).dtype
+    most = requests
     for block in model.layers:
         if isinstance(layer := block.feed_forward, MoELayer):
             with layer.recordable() as dispatch:
-                most = dispatch.most_tokens(model.config.dim, dtype, model.config.top_k)
-            yield from () if most is None else (most,)
+                room = dispatch.most_tokens(model.config.dim, dtype, model.config.top_k)
+            most = most if room is None else min(most, room)
+    return most
 
 
-def _why_not_on_all(model: Transformer, control: Collectives) -> str | None:
+def why_not_together(model: Transformer, control: Collectives) -> str | None:
     """`why_not_recorded`, of the first rank that has a reason: all ranks record, or none, as they meet in the steps."""
     reasons: list[str | None] = control.all_gather_json(why_not_recorded(model))
     others = (f"on rank {rank} {reason}" for rank, reason in enumerate(reasons) if reason is not None)

@@ -5,8 +5,12 @@ import torch
 
 from mixtralkit.dist.collectives import Collectives
 from mixtralkit.dist.topology import Topology
+from mixtralkit.moe.dispatch.all_gather import AllGatherDispatch
+from mixtralkit.moe.dispatch.collective import CollectiveDispatch
 from mixtralkit.moe.dispatch.collective_mover import CollectiveMover
 from mixtralkit.moe.dispatch.fixed import FixedDispatch, _slots
+from mixtralkit.moe.dispatch.hierarchical import HierarchicalDispatch
+from mixtralkit.moe.dispatch.over_collectives import OverCollectives
 from mixtralkit.moe.placement.plan import even_split
 from mixtralkit.moe.placement.routes import routes_of
 from mixtralkit.moe.routing import Routing
@@ -46,3 +50,12 @@ def test_slots_by_hand() -> None:
     owners = torch.tensor([[[0, 1, 0], [1, 1, 1], [0, 1, 2]]])
     assert _slots(owners, block=9).tolist() == [[[0, 0, 1], [3, 4, 5], [6, 6, 6]]]
     assert _slots(owners[:, :, :1], block=3).tolist() == [[[0], [1], [2]]]
+
+
+@pytest.mark.parametrize("kind", [CollectiveDispatch, AllGatherDispatch, HierarchicalDispatch])
+def test_it_takes_the_place_of_those_over_torchs_groups(kind: type[OverCollectives]) -> None:
+    """Always the same one: graphs read its tensors."""
+    dispatch = kind(Collectives(None, CPU), routes_of(even_split(4, 1), Topology((0,)), 0))
+    assert dispatch.waits_for_device
+    assert isinstance(dispatch.recordable, FixedDispatch)
+    assert dispatch.recordable is dispatch.recordable
